@@ -1,16 +1,16 @@
 """Every exception class that easyflax raises on its own account.
 
     Exception
-      EasyflaxError              catch this to catch them all
-        TraceContextError        a variable was changed from a trace that does not own it  (RuntimeError)
-        NotCompiledError         fit, evaluate or train_on_batch before compile            (RuntimeError)
-        NonFiniteLossError       the loss became NaN or infinite                           (FloatingPointError)
-        CheckpointError          a checkpoint is missing, damaged or of another model      (RuntimeError)
-        DownloadError            a data set could not be fetched, or is not the known one  (OSError)
+      EasyflaxError            catch this to catch them all
+        TraceContextError      a variable was changed from a trace that does not own it  (RuntimeError)
+        NotCompiledError       fit, evaluate or train_on_batch before compile            (RuntimeError)
+        NonFiniteLossError     the loss became NaN or infinite                           (FloatingPointError)
+        CheckpointError        a checkpoint is missing, damaged or of another model      (RuntimeError)
+        DownloadError          a data set could not be fetched, or is not the known one  (OSError)
 
-The class in parentheses is the built-in one that each also is. Where a built-in type alone fits (`TypeError`,
-`ValueError`, `KeyError`), easyflax raises that. Every message has the same three parts: what was got, what was
-expected, what to do.
+The class in parentheses is the built-in one that each also is. Where a built-in type alone fits
+(`TypeError`, `ValueError`, `KeyError`), easyflax raises that. Every message has the same three parts: what
+was got, what was expected, what to do.
 """
 
 from __future__ import annotations
