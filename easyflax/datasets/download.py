@@ -122,6 +122,7 @@ def _sha256(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what went wrong, without the `<urlopen error ...>` that urllib wraps around it."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    """Returns what went wrong, without the `<urlopen error ...>` that urllib puts around it."""
+    is_wrapper = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
+    reason = error.reason if is_wrapper else error
     return str(reason) or type(reason).__name__
