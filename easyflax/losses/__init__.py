@@ -9,6 +9,7 @@ from easyflax.losses.probabilistic import KLDivergence as KLDivergence
 from easyflax.losses.probabilistic import Poisson as Poisson
 from easyflax.losses.probabilistic import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
 from easyflax.losses.registry import get as get
+from easyflax.losses.registry import known_names as known_names
 from easyflax.losses.regression import Huber as Huber
 from easyflax.losses.regression import LogCosh as LogCosh
 from easyflax.losses.regression import MeanAbsoluteError as MeanAbsoluteError
@@ -30,4 +31,5 @@ __all__ = [
     "Poisson",
     "SparseCategoricalCrossentropy",
     "get",
+    "known_names",
 ]

@@ -82,6 +82,16 @@ class Loss:
         values = jnp.asarray(self.call(y_true, y_pred))
         return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
+    def is_row_wise(self, y_true: Any, y_pred: Any) -> bool:
+        """Returns whether the loss gives values for each row, so that rows can be left out; computes nothing.
+
+        Args:
+            y_true: labels, arrays or `jax.ShapeDtypeStruct`s.
+            y_pred: outputs, likewise.
+        """
+        values = jax.eval_shape(self.values, y_true, y_pred)
+        return values.ndim > 0 and values.shape[0] == _batch_size(y_pred)
+
     def per_row(self, y_true: Any, y_pred: Any) -> jax.Array:
         """Returns the loss of each row, `(batch,)`: the mean over all other axes.
 
@@ -123,7 +133,7 @@ class Loss:
         return _reduce(jnp.where(rows, values, 0), weight, rows, self.reduction)
 
     def _by_row(self, values: jax.Array, y_pred: Any) -> jax.Array:
-        batch = jax.tree.leaves(y_pred)[0].shape[0]
+        batch = _batch_size(y_pred)
         if values.ndim == 0 or values.shape[0] != batch:
             raise ValueError(
                 f"Loss {self.name!r} returned shape {values.shape} for a batch of {batch}, expected "
@@ -167,6 +177,10 @@ def snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     return re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower()
+
+
+def _batch_size(y_pred: Any) -> int:
+    return jax.tree.leaves(y_pred)[0].shape[0]
 
 
 def _unweighted(values: jax.Array, reduction: str) -> jax.Array:

@@ -127,6 +127,9 @@ def test_a_plain_function_is_a_loss():
 def test_a_function_that_averages_over_the_batch_trains_whole_batches_only():
     loss = losses.get(lambda y_true, y_pred: jnp.mean((y_true - y_pred) ** 2))
     assert loss(np.zeros((2, 1)), np.full((2, 1), 3.0)) == 9
+    struct = jax.ShapeDtypeStruct((2, 1), np.float32)
+    assert not loss.is_row_wise(struct, struct)
+    assert losses.get("mse").is_row_wise(struct, struct)
     with pytest.raises(
         ValueError, match=r"returned shape \(\) for a batch of 2, expected \(2,\).*leave out the mean"
     ):
