@@ -1,7 +1,7 @@
 """The project's chores: `nox -l` lists them, `nox -s lint tests-3.11` runs some, `nox` runs the usual ones.
 
-In an environment that already has everything (`pip install -e ".[dev]"`), `nox --no-venv --no-install -s lint`
-skips making one; .ci/run does so.
+Where everything is installed already (`pip install -e ".[dev]"`), `nox --no-venv --no-install -s lint` makes
+no environment of its own; .ci/run does so.
 """
 
 from __future__ import annotations
