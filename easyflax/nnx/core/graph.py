@@ -1,0 +1,324 @@
+"""The functional interface to graphs of modules: split them into structure and state, put them together again, look through them.
+
+>>> import jax.numpy as jnp
+>>> from easyflax import nnx
+>>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+>>> graphdef, params = nnx.split(model, nnx.Param)
+>>> sorted(params)
+['bias', 'kernel']
+>>> nnx.merge(graphdef, params)(jnp.ones((1, 2))).shape
+(1, 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+
+from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates, to_predicate
+from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, assemble, make_variables, resolve_root
+from easyflax.nnx.core.module import Module, Pytree
+from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
+from easyflax.nnx.core.variables import Variable
+from easyflax.nnx.core.walk import Walk, path_part, walk
+
+A = TypeVar("A")
+
+
+def _leaves(found: Walk) -> list[tuple[Path, Any]]:
+    paths = found.graphdef.paths()
+    return [
+        *zip(paths.variables, found.variables, strict=True),
+        *zip(paths.arrays, found.arrays(), strict=True),
+    ]
+
+
+def _states(found: Walk, filters: tuple[Filter, ...]) -> tuple[State, ...]:
+    groups, rest = partition(_leaves(found), filters)
+    check_exhausted(rest, filters)
+    return tuple(map(from_flat_state, groups))
+
+
+def split(node: A, *filters: Filter) -> Any:
+    """Splits a module into its structure and its state.
+
+    Args:
+        node: a module, variable, state, or a container of these.
+        *filters: one state is returned for each; a leaf goes to the first filter it matches. Without filters there is one state.
+
+    Returns:
+        `(graphdef, state, ...)`. The states hold the module's variables themselves.
+
+    Raises:
+        ValueError: a leaf matches no filter.
+    """
+    found = walk(node)
+    return (found.graphdef, *_states(found, filters or (...,)))
+
+
+def graphdef(node: A) -> GraphDef[A]:
+    """Returns the structure of a module."""
+    return walk(node).graphdef
+
+
+def state(node: Any, *filters: Filter) -> Any:
+    """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter are left out."""
+    groups, _ = partition(_leaves(walk(node)), filters or (...,))
+    states = tuple(map(from_flat_state, groups))
+    return states[0] if len(states) == 1 else states
+
+
+variables = state
+
+
+def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False) -> A:
+    """Puts a module together again from its structure and its states (or nested dicts); the reverse of `split`.
+
+    Args:
+        copy: make new variables, in place of using those of the states.
+
+    Raises:
+        ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does not have.
+    """
+    given = {path: leaf for one in (state, *states) for path, leaf in _given_leaves(one)}
+    paths = graphdef.paths()
+    missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
+    if missing:
+        raise ValueError(
+            f"The states lack {len(missing)} of the {graphdef.num_leaves} leaves of this graphdef: {_shown(missing)}. "
+            "Pass all the states that split returned."
+        )
+    if len(given) > graphdef.num_leaves:
+        extra = sorted(given.keys() - {*paths.variables, *paths.arrays}, key=str)
+        raise ValueError(
+            f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge them with the graphdef "
+            "that they were split from, or filter them first."
+        )
+    new = make_variables(graphdef, [given[path] for path in paths.variables])
+    for position, path in enumerate(paths.variables):
+        leaf = given[path]
+        if isinstance(leaf, Variable):
+            new[position] = leaf.copy() if copy else leaf
+    arrays = [given[path] for path in paths.arrays]
+    return resolve_root(graphdef.roots[0], assemble(graphdef, new, arrays), new, arrays)
+
+
+def _given_leaves(state: Any) -> Iterator[tuple[Path, Any]]:
+    if isinstance(state, Mapping):
+        return iter_leaves(state)
+    if isinstance(state, (Variable, jax.Array)):
+        return iter([((), state)])
+    return iter([(path, leaf) for path, leaf in state])  # a FlatState
+
+
+def _shown(paths: list[Path]) -> str:
+    text = ", ".join("/".join(map(str, path)) for path in paths[:8])
+    return text + (", ..." if len(paths) > 8 else "")
+
+
+def update(node: Any, state: Any, /, *states: Any) -> None:
+    """Sets the variables of a module in place from states or nested dicts; paths that are not in them stay as they are.
+
+    Raises:
+        ValueError: a path leads through something that is no module or container, or ends at a module.
+    """
+    for one in (state, *states):
+        if isinstance(node, Variable):
+            node.update_from_state(one) if isinstance(one, Variable) else node.set_raw_value(one)
+        else:
+            _update(node, one, ())
+
+
+def _update(node: Any, new: Mapping[Any, Any], path: Path) -> None:
+    for key, value in new.items():
+        where = (*path, key)
+        known, current = _get(node, key)
+        if isinstance(current, Variable):
+            if isinstance(value, Variable):
+                current.update_from_state(value)
+            else:
+                current.set_raw_value(value)
+        elif isinstance(value, (State, dict)):
+            if not known:
+                raise ValueError(f"update got values below '{'/'.join(map(str, where))}', where the module has nothing. Update a module "
+                                 "of the same structure.")  # fmt: skip
+            rebuilt = _updated_value(current, value, where)
+            if rebuilt is not current:
+                _set(node, key, rebuilt)
+        elif isinstance(current, Pytree):
+            raise ValueError(
+                f"update got a {type(value).__name__} for '{'/'.join(map(str, where))}', where the module has a {type(current).__name__}. "
+                "Pass a mapping of that module's leaves."
+            )
+        else:
+            _set(node, key, value)
+
+
+def _updated_value(node: Any, new: Mapping[Any, Any], path: Path) -> Any:
+    """Updates below `node` in place, or returns a changed copy where it is immutable."""
+    if isinstance(node, (Pytree, State, list, dict)):
+        _update(node, new, path)
+        return node
+    entries, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
+    children = {path_part(entry[0]): child for entry, child in entries}
+    content = dict(children)
+    _update(content, new, path)
+    return (
+        node
+        if all(content[key] is child for key, child in children.items())
+        else treedef.unflatten(content.values())
+    )
+
+
+def _get(node: Any, key: Any) -> tuple[bool, Any]:
+    if isinstance(node, list):
+        return (True, node[key]) if isinstance(key, int) and key < len(node) else (False, None)
+    content = node if isinstance(node, (State, dict)) else vars(node)
+    return key in content, content.get(key)
+
+
+def _set(node: Any, key: Any, value: Any) -> None:
+    if isinstance(node, (State, list, dict)):
+        node[key] = value
+    elif isinstance(key, int):
+        node[key] = value  # a List
+    else:
+        setattr(node, key, value)
+
+
+def clone(node: A, variables: bool = True) -> A:
+    """Returns a copy of a module that shares no module and no variable with it (variables are shared if `variables` is False)."""
+    found = walk(node)
+    graphdef = found.graphdef
+    copies = [variable.copy() for variable in found.variables] if variables else found.variables
+    arrays = found.arrays()
+    return resolve_root(graphdef.roots[0], assemble(graphdef, copies, arrays), copies, arrays)
+
+
+def pop(node: Any, *filters: Filter) -> Any:
+    """Takes the variables that match a filter out of a module and returns them, one state for each filter.
+
+    Raises:
+        ValueError: no filter was given.
+    """
+    if not filters:
+        raise ValueError(
+            "pop got no filter, expected at least one, such as nnx.Intermediate. Pass `...` to take out everything."
+        )
+    predicates = filters_to_predicates(filters)
+    groups: list[list[tuple[Path, Any]]] = [[] for _ in predicates]
+    for owner_path, owner in list(iter_graph(node)):
+        if isinstance(owner, (Pytree, State)):
+            for key, value in list((vars(owner) if isinstance(owner, Pytree) else owner).items()):
+                if not isinstance(value, Variable):
+                    continue
+                path = (*owner_path, key)
+                for predicate, group in zip(predicates, groups, strict=True):
+                    if predicate(path, value):
+                        if all(value is not taken for one in groups for _, taken in one):
+                            group.append((path, value))
+                        delattr(owner, key)
+                        break
+    states = tuple(map(from_flat_state, groups))
+    return states[0] if len(states) == 1 else states
+
+
+def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
+    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object once; static values included."""
+    yield from _iter_graph(walk(node))
+
+
+def _iter_graph(found: Walk) -> Iterator[tuple[Path, Any]]:
+    graphdef, arrays = found.graphdef, found.arrays()
+    seen: set[tuple[int, int]] = set()
+    # (path, tag, payload, whether the children were done)
+    stack: list[tuple[Path, int, Any, bool]] = [((), *graphdef.roots[0], False)]
+    while stack:
+        path, tag, payload, done = stack.pop()
+        if tag in (NODE, VARIABLE) and not done:
+            if (tag, payload) in seen:
+                continue
+            seen.add((tag, payload))
+        if tag == NODE and not done:
+            stack.append((path, tag, payload, True))
+            stack.extend(
+                ((*path, key), t, p, False) for key, t, p in reversed(graphdef.nodes[payload].children)
+            )
+            continue
+        yield path, resolve_root((tag, payload), found.nodes, found.variables, arrays)
+
+
+def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:
+    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents, each once."""
+    return ((path, value) for path, value in iter_graph(node) if isinstance(value, Module))
+
+
+def iter_children(node: Any, /) -> Iterator[tuple[Any, Any]]:
+    """Iterates over `(name, module)` of the modules that are attributes of `node`."""
+    return ((name, value) for name, value in sorted(vars(node).items(), key=str) if isinstance(value, Module))
+
+
+def set_attributes(node: Any, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
+    """Sets attributes on all modules below `node` that have them; see `Module.set_attributes`."""
+    selected = to_predicate(filters or ...)
+    left = set(attributes)
+    for path, module in list(iter_graph(node)):
+        if isinstance(module, Pytree) and selected(path, module):
+            for name, value in attributes.items():
+                if name in vars(module):
+                    left.discard(name)
+                    if getattr(module, name) is not value:
+                        setattr(module, name, value)
+    if left and raise_if_not_found:
+        raise ValueError(
+            f"No module below this {type(node).__name__} has the attributes {sorted(left)}. Check the names, or pass raise_if_not_found=False."
+        )
+
+
+class _Accessor:
+    """Remembers which method is wanted: `accessor.encoder.encode` on a module that does not exist yet."""
+
+    def __init__(self, call: Callable[..., Any], path: tuple[Any, ...] = ()) -> None:
+        self._call = call
+        self._path = path
+
+    def __getattr__(self, name: str) -> _Accessor:
+        return _Accessor(self._call, (*self._path, name))
+
+    def __getitem__(self, key: Any) -> _Accessor:
+        return _Accessor(self._call, (*self._path, [key]))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._path, *args, **kwargs)
+
+
+def apply_graphdef(graphdef: GraphDef[Any], state: Any, *states: Any) -> Callable[..., Any]:
+    """See `GraphDef.apply`."""
+
+    def call(path: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
+        module = merge(graphdef, state, *states, copy=True)
+        target: Any = module
+        for part in path:
+            target = target[part[0]] if isinstance(part, list) else getattr(target, part)
+        return target(*args, **kwargs), split(module)
+
+    return _Accessor(call)
+
+
+__all__ = [
+    "GraphDef",
+    "clone",
+    "graphdef",
+    "iter_children",
+    "iter_graph",
+    "iter_modules",
+    "merge",
+    "pop",
+    "set_attributes",
+    "split",
+    "state",
+    "update",
+    "variables",
+]

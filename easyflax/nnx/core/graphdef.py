@@ -1,0 +1,272 @@
+"""The structure of a graph of objects, without its arrays: what `nnx.split` calls a graphdef.
+
+A `GraphDef` is two tables and a list of roots. A row of `nodes` is a module or container: its type, and for each attribute the row
+that the attribute refers to; a row of `variables` is a variable's kind and metadata. Rows refer to each other by number, so a shared
+module is one row with two references, a cycle is nothing special, and comparing or hashing a structure is comparing plain tuples.
+
+References are pairs `(tag, payload)`:
+
+    (NODE, i)      row i of `nodes`
+    (VARIABLE, i)  row i of `variables`
+    (ARRAY, i)     the i-th array that is stored without a variable
+    (STATIC, (value, kind))  anything else, by value; `kind` tells 1 from 1.0 and True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+
+from easyflax.nnx.core.filters import Path
+from easyflax.nnx.core.module import Pytree, new_object, set_marks
+from easyflax.nnx.core.state import State, empty_state
+from easyflax.nnx.core.variables import Variable
+
+A = TypeVar("A")
+Ref = tuple[int, Any]
+
+NODE, VARIABLE, ARRAY, STATIC = range(4)
+
+
+class NodeDef(NamedTuple):
+    """A row of `GraphDef.nodes`."""
+
+    type: type
+    children: tuple[tuple[Any, int, Any], ...]  # (key, tag, payload)
+    aux: Any  # modules: their marks; pytrees of other libraries: their treedef
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are values."""
+        return self.type in (list, dict) or issubclass(self.type, (Pytree, State))
+
+
+class VariableDef(NamedTuple):
+    """A row of `GraphDef.variables`."""
+
+    type: type[Variable[Any]]
+    metadata: tuple[tuple[str, Any], ...]
+
+
+class LeafPaths(NamedTuple):
+    """Where the leaves of a graph are, first visit first."""
+
+    variables: list[Path]
+    arrays: list[Path]
+
+
+class GraphDef(Generic[A]):
+    """The structure of a graph of modules, hashable and comparable by value; a pytree without leaves.
+
+    Attributes:
+        roots: references to the objects that were given; one for `nnx.split(model)`.
+        nodes: modules and containers.
+        variables: kinds and metadata of the variables.
+        num_arrays: number of arrays stored without a variable.
+    """
+
+    __slots__ = ("_hash", "_paths", "nodes", "num_arrays", "roots", "variables")
+
+    def __init__(
+        self, roots: tuple[Ref, ...], nodes: tuple[NodeDef, ...], variables: tuple[VariableDef, ...], num_arrays: int
+    ) -> None:  # fmt: skip
+        self.roots = roots
+        self.nodes = nodes
+        self.variables = variables
+        self.num_arrays = num_arrays
+        self._hash: int | None = None
+        self._paths: LeafPaths | None = None
+
+    @property
+    def num_leaves(self) -> int:
+        """Number of variables and arrays."""
+        return len(self.variables) + self.num_arrays
+
+    def with_roots(self, roots: tuple[Ref, ...]) -> GraphDef[Any]:
+        """Returns the same tables seen from other roots."""
+        return GraphDef(roots, self.nodes, self.variables, self.num_arrays)
+
+    def same_tables(self, other: GraphDef[Any]) -> bool:
+        """Whether both describe the same structure, whatever their roots."""
+        return (
+            self.num_arrays == other.num_arrays and self.variables == other.variables and self.nodes == other.nodes
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, GraphDef) and self.roots == other.roots and self.same_tables(other)
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            try:
+                self._hash = hash((self.roots, self.nodes, self.variables, self.num_arrays))
+            except TypeError as error:
+                raise TypeError(self._unhashable()) from error
+        return self._hash
+
+    def __repr__(self) -> str:
+        from easyflax.nnx.core.display import format_graphdef
+
+        return format_graphdef(self)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.roots, self.nodes, self.variables, self.num_arrays
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.__init__(*state)
+
+    def paths(self) -> LeafPaths:
+        """Returns the paths of the leaves, from the root (from the position of the root, where there are several)."""
+        if self._paths is None:
+            variables: list[Path] = [()] * len(self.variables)
+            arrays: list[Path] = [()] * self.num_arrays
+            for path, tag, payload in self.iter_refs():
+                if tag == VARIABLE:
+                    variables[payload] = path
+                elif tag == ARRAY:
+                    arrays[payload] = path
+            self._paths = LeafPaths(variables, arrays)
+        return self._paths
+
+    def iter_refs(self) -> Iterator[tuple[Path, int, Any]]:
+        """Iterates over `(path, tag, payload)` of all references in depth-first order, each node and variable once."""
+        seen: set[tuple[int, int]] = set()
+        single = len(self.roots) == 1
+        stack = [(() if single else (position,), *ref) for position, ref in enumerate(self.roots)][::-1]
+        while stack:
+            path, tag, payload = stack.pop()
+            if tag in (NODE, VARIABLE):
+                if (tag, payload) in seen:
+                    continue
+                seen.add((tag, payload))
+            yield path, tag, payload
+            if tag == NODE:
+                children = self.nodes[payload].children
+                stack.extend(((*path, key), tag, payload) for key, tag, payload in reversed(children))
+
+    def apply(self, state: Any, *states: Any) -> Callable[..., tuple[Any, tuple[GraphDef[A], State]]]:
+        """Returns a function that merges, calls the module, and splits again: `out, (graphdef, state) = graphdef.apply(state)(x)`.
+
+        Methods can be called as well: `graphdef.apply(state).method(x)`.
+        """
+        from easyflax.nnx.core.graph import apply_graphdef
+
+        return apply_graphdef(self, state, *states)
+
+    def _unhashable(self) -> str:
+        for path, tag, payload in self.iter_refs():
+            if tag == STATIC and not _is_hashable(payload):
+                where, value = "/".join(map(str, path)), payload[0]
+                return (
+                    f"The static attribute '{where}' is a {type(value).__name__}, which cannot be hashed: transforms compare the static "
+                    "parts of a module to know when to compile again.\nUse a tuple or another hashable value, or mark it with nnx.data(...) "
+                    "if it holds arrays."
+                )
+        return (
+            "A variable's metadata cannot be hashed. Use hashable metadata, such as tuples in place of lists."
+        )
+
+
+jax.tree_util.register_static(GraphDef)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def static_ref(value: Any) -> Ref:
+    """Returns the reference for a static value."""
+    return STATIC, (value, tuple(map(type, value)) if type(value) is tuple else type(value))
+
+
+def make_variables(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Variable[Any]]:
+    """Returns new variables of the kinds that `graphdef` tells, with the given values."""
+    return [
+        row.type.from_metadata(value, dict(row.metadata))
+        for row, value in zip(graphdef.variables, values, strict=True)
+    ]
+
+
+def assemble(
+    graphdef: GraphDef[Any],
+    variables: Sequence[Variable[Any]],
+    arrays: Sequence[Any],
+    existing: Sequence[Any] | None = None,
+) -> list[Any]:
+    """Builds the nodes that `graphdef` describes, over the given variables and arrays.
+
+    Args:
+        existing: for each row of `graphdef.nodes` an object to bring into that state instead of making a new one, or None.
+
+    Returns:
+        The object of each row.
+    """
+    objects: list[Any] = [
+        _shell(row) if existing is None or existing[i] is None else existing[i]
+        for i, row in enumerate(graphdef.nodes)
+    ]
+
+    def resolve(tag: int, payload: Any) -> Any:
+        if tag == VARIABLE:
+            return variables[payload]
+        if tag == NODE:
+            return objects[payload]
+        return arrays[payload] if tag == ARRAY else payload[0]
+
+    for i, row in enumerate(graphdef.nodes):  # values refer to values in earlier rows only
+        if not row.is_reference:
+            children = [resolve(tag, payload) for _, tag, payload in row.children]
+            objects[i] = tuple(children) if row.type is tuple else row.aux.unflatten(children)
+    for i, row in enumerate(graphdef.nodes):
+        if row.is_reference:
+            _fill(objects[i], row, {key: resolve(tag, payload) for key, tag, payload in row.children})
+    return objects
+
+
+def resolve_root(
+    ref: Ref, nodes: Sequence[Any], variables: Sequence[Variable[Any]], arrays: Sequence[Any] = ()
+) -> Any:
+    """Returns the object that a root refers to."""
+    tag, payload = ref
+    if tag == STATIC:
+        return payload[0]
+    return (nodes, variables, arrays)[tag][payload]
+
+
+def _shell(row: NodeDef) -> Any:
+    if row.type is list:
+        return []
+    if row.type is dict:
+        return {}
+    if issubclass(row.type, State):
+        return empty_state({})
+    return new_object(row.type) if issubclass(row.type, Pytree) else None
+
+
+def _fill(owner: Any, row: NodeDef, items: dict[Any, Any]) -> None:
+    """Makes `items` the content of a mutable node, leaving it alone where it is so already."""
+    if isinstance(owner, list):
+        if len(owner) != len(items) or any(owner[key] is not value for key, value in items.items()):
+            owner[:] = items.values()
+        return
+    content = (
+        owner._mapping if isinstance(owner, State) else owner if isinstance(owner, dict) else vars(owner)
+    )
+    changed = {key: value for key, value in items.items() if key not in content or content[key] is not value}
+    gone = [key for key in content if key not in items]
+    if isinstance(owner, Pytree):
+        if (changed or gone) and content:
+            owner._check_can_update(next(iter([*changed, *gone])))
+        set_marks(owner, None if row.aux is None else dict(row.aux))
+    content.update(changed)
+    for key in gone:
+        del content[key]
+    if (changed or gone) and isinstance(owner, (Pytree, State)):
+        owner._structure_changed()

@@ -1,0 +1,387 @@
+"""Modules: Python objects with reference semantics that own variables and other modules.
+
+Attributes are either data or static. Data are arrays, variables, other modules, and containers that hold any of these; everything
+else (numbers, strings, functions, tuples of them) is static and part of the structure. `nnx.data(x)` and `nnx.static(x)` on assignment,
+or as class-level annotations, decide it by hand.
+
+    >>> import jax.numpy as jnp
+    >>> from easyflax import nnx
+    >>> class Scale(nnx.Module):
+    ...     def __init__(self, features):
+    ...         self.weight = nnx.Param(jnp.ones(features))
+    ...     def __call__(self, x):
+    ...         return x * self.weight
+    >>> Scale(3)(jnp.arange(3.0)).tolist()
+    [0.0, 1.0, 2.0]
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import GetAttrKey, SequenceKey
+
+from easyflax.errors import TraceContextError
+from easyflax.nnx.core.tracking import Tracked
+from easyflax.nnx.core.variables import Intermediate, Perturbation, Variable
+
+P = TypeVar("P", bound="Pytree")
+T = TypeVar("T")
+
+_MISSING: Any = object()
+DATA_TYPES: set[type] = set()
+_ANNOTATED_DATA, _ANNOTATED_STATIC = "__data__", "__static__"
+
+if typing.TYPE_CHECKING:
+    Data = typing.Annotated[T, _ANNOTATED_DATA]
+    Static = typing.Annotated[T, _ANNOTATED_STATIC]
+else:
+    Data = typing.Annotated[T, _ANNOTATED_DATA]
+    Static = typing.Annotated[T, _ANNOTATED_STATIC]
+
+
+def data(value: Any = _MISSING, /, **field_options: Any) -> Any:
+    """Marks the attribute it is assigned to as data; without a value, a dataclass field that is data.
+
+    >>> from easyflax import nnx
+    >>> class Counter(nnx.Module):
+    ...     def __init__(self):
+    ...         self.count = nnx.data(0)
+    >>> nnx.state(Counter()).count
+    0
+    """
+    return _mark(value, field_options, is_data=True)
+
+
+def static(value: Any = _MISSING, /, **field_options: Any) -> Any:
+    """Marks the attribute it is assigned to as static; without a value, a dataclass field that is static."""
+    return _mark(value, field_options, is_data=False)
+
+
+def _mark(value: Any, options: dict[str, Any], *, is_data: bool) -> Any:
+    if value is not _MISSING and options:
+        raise TypeError(
+            f"Got both a value and the field options {sorted(options)}. Pass a value to mark an attribute on assignment, or field "
+            "options to declare a dataclass field."
+        )
+    metadata = {**(options.pop("metadata", None) or {}), "static": not is_data}
+    if value is not _MISSING:
+        metadata["nnx_value"] = value
+    return dataclasses.field(**options, metadata=metadata)
+
+
+def is_data(value: Any, /) -> bool:
+    """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a registered type."""
+    return isinstance(value, (jax.Array, np.ndarray, Variable, Pytree)) or type(value) in DATA_TYPES
+
+
+def register_data_type(cls: type[T], /) -> type[T]:
+    """Makes values of type `cls` data wherever they are assigned; usable as a decorator."""
+    DATA_TYPES.add(cls)
+    return cls
+
+
+class Pytree(Tracked):
+    """An object with reference semantics whose attributes are data or static; the base of `Module`.
+
+    Subclasses are registered as JAX pytrees, so that `jax.tree.map`, `jax.eval_shape` and plain `jax.jit` take them as values. Sharing
+    and changes in place are kept by the transforms of `nnx` only.
+
+    Raises:
+        TraceContextError: an attribute is set from inside a transform that the object was not passed to.
+    """
+
+    __slots__ = ("_marks",)
+
+    _class_marks: ClassVar[dict[str, bool]] = {}
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return new_object(cls)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        kwargs.pop("pytree", None)  # flax's opt-out: all our objects work both ways
+        super().__init_subclass__(**kwargs)
+        cls._class_marks = _declared_marks(cls)
+        _register_pytree(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._check_can_update(name)
+        if isinstance(value, dataclasses.Field) and "nnx_value" in value.metadata:
+            self._set_mark(name, not value.metadata["static"])
+            value = value.metadata["nnx_value"]
+        set_item(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._check_can_update(name)
+        object.__delattr__(self, name)
+        self._structure_changed()
+
+    def _set_mark(self, name: Any, is_data: bool) -> None:
+        set_marks(self, {**(self._marks or {}), name: is_data})
+        self._structure_changed()
+
+    def _mark_of(self, name: Any) -> bool | None:
+        """True: data, False: static, None: it depends on the value."""
+        if self._marks is not None and name in self._marks:
+            return self._marks[name]
+        return self._class_marks.get(name)
+
+    def _check_can_update(self, name: Any) -> None:
+        if not self._is_current():
+            raise TraceContextError(
+                f"Cannot set '{name}' of this {type(self).__name__} here: it was made outside the transform (jit, grad, vmap, ...) "
+                "that is running.\nPass it to the transformed function as an argument and change that one."
+            )
+
+    def __repr__(self) -> str:
+        from easyflax.nnx.core.display import format_object
+
+        return format_object(self)
+
+    def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
+        from easyflax.nnx.core.display import render_treescope
+
+        return render_treescope(self, path, subtree_renderer)
+
+    # -- copying and pickling take the attributes; the copy belongs to the trace level it is made at
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"attributes": dict(vars(self)), "marks": self._marks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state["attributes"])
+        set_marks(self, state["marks"])
+
+    def __reduce__(self) -> Any:
+        return new_object, (type(self),), self.__getstate__()
+
+    def __deepcopy__(self: P, memo: dict[int, Any]) -> P:
+        clone = new_object(type(self))
+        memo[id(self)] = clone
+        clone.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return clone
+
+
+Object = Pytree
+
+set_marks: Any = Pytree._marks.__set__  # type: ignore[attr-defined]
+
+
+def new_object(cls: type[P]) -> P:
+    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not run."""
+    self = object.__new__(cls)
+    self._start_tracking()
+    set_marks(self, None)
+    return self
+
+
+def set_item(owner: Pytree, name: Any, value: Any) -> None:
+    """Stores an attribute (or the item of a container), telling traversals unless only an array changed."""
+    attributes = vars(owner)
+    old = attributes.get(name, _MISSING)
+    if isinstance(name, str):
+        object.__setattr__(owner, name, value)  # also runs property setters of subclasses
+    else:
+        attributes[name] = value
+    if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+        owner._structure_changed()
+
+
+def sorted_items(owner: Pytree) -> list[tuple[Any, Any]]:
+    """The attributes in the order of traversal: numbers by value, then names."""
+    return sorted(vars(owner).items(), key=_type_aware)
+
+
+def _type_aware(item: tuple[Any, Any]) -> tuple[int, Any]:
+    return (0 if isinstance(item[0], int) else 1, item[0])
+
+
+def _declared_marks(cls: type) -> dict[str, bool]:
+    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`, `nnx.Data[...]` or `nnx.Static[...]`."""
+    marks: dict[str, bool] = {}
+    for base in reversed(cls.__mro__[1:]):
+        marks.update(vars(base).get("_class_marks", {}))
+    for name, annotation in vars(cls).get("__annotations__", {}).items():
+        if isinstance(annotation, str):
+            head = annotation.split("[")[0].rsplit(".", 1)[-1]
+            found = {"Data": True, "Static": False}.get(head) if "[" in annotation else None
+        else:
+            tags = getattr(annotation, "__metadata__", ())
+            found = True if _ANNOTATED_DATA in tags else False if _ANNOTATED_STATIC in tags else None
+        if found is not None:
+            marks[name] = found
+    for name, value in vars(cls).items():
+        if isinstance(value, dataclasses.Field) and "static" in value.metadata:
+            marks[name] = not value.metadata["static"]
+    return marks
+
+
+# -- jax's pytrees
+
+
+def _is_tree_data(owner: Pytree, name: Any, value: Any) -> bool:
+    mark = owner._mark_of(name)
+    if mark is not None:
+        return mark
+    return is_data(value) or (
+        not isinstance(value, (str, int, float, bool, type(None)))
+        and any(map(is_data, jax.tree.leaves(value, is_leaf=is_data)))
+    )  # fmt: skip
+
+
+def _flatten(owner: Pytree) -> tuple[list[Any], Any]:
+    items = sorted_items(owner)
+    flags = tuple(_is_tree_data(owner, name, value) for name, value in items)
+    children = [value for (_, value), flag in zip(items, flags, strict=True) if flag]
+    aux = tuple(
+        (name, None if flag else value, flag) for (name, value), flag in zip(items, flags, strict=True)
+    )
+    return children, (aux, None if owner._marks is None else tuple(sorted(owner._marks.items())))
+
+
+def _flatten_with_keys(owner: Pytree) -> tuple[list[tuple[Any, Any]], Any]:
+    children, aux = _flatten(owner)
+    names = [name for name, _, flag in aux[0] if flag]
+    keys = [SequenceKey(name) if isinstance(name, int) else GetAttrKey(name) for name in names]
+    return list(zip(keys, children, strict=True)), aux
+
+
+def _register_pytree(cls: type[Pytree]) -> None:
+    def unflatten(aux: Any, children: Any) -> Pytree:
+        owner = new_object(cls)
+        values = iter(children)
+        vars(owner).update({name: next(values) if flag else value for name, value, flag in aux[0]})
+        set_marks(owner, None if aux[1] is None else dict(aux[1]))
+        return owner
+
+    jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, unflatten, _flatten)
+
+
+class Module(Pytree):
+    """Base class of all neural-network modules.
+
+    Assign variables and other modules as attributes in `__init__`, and write the computation as `__call__` or any other method.
+    """
+
+    __slots__ = ()
+
+    def sow(
+        self,
+        variable_type: type[Variable[Any]] | str,
+        name: str,
+        value: Any,
+        reduce_fn: Callable[[Any, Any], Any] = lambda values, value: (*values, value),
+        init_fn: Callable[[], Any] = tuple,
+    ) -> bool:
+        """Stores an intermediate value on the module, in a variable of kind `variable_type` under `name`.
+
+        By default values of repeated calls are collected in a tuple; `reduce_fn(previous, value)` and `init_fn()` change that.
+        `nnx.pop(model, nnx.Intermediate)` takes them out again. Returns True: the value is always stored.
+        """
+        kind = _kind(variable_type)
+        if name in vars(self):
+            variable = getattr(self, name)
+            if not isinstance(variable, kind):
+                raise ValueError(
+                    f"{type(self).__name__}.sow('{name}') found a {type(variable).__name__} under that name, expected a {kind.__name__}. "
+                    "Sow under a name that no attribute has."
+                )
+            variable.set_raw_value(reduce_fn(variable.get_raw_value(), value))
+        else:
+            setattr(self, name, kind(reduce_fn(init_fn(), value)))
+        return True
+
+    def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] | str = Perturbation) -> Any:
+        """Adds a variable of zeros to `value`, so that the gradient with respect to it is that of `value`.
+
+        The first call makes the variable `name`; its kind is `Perturbation`.
+        """
+        kind = _kind(variable_type)
+        if name not in vars(self):
+            setattr(self, name, kind(jax.tree.map(jnp.zeros_like, value)))
+        variable = getattr(self, name)
+        if not isinstance(variable, kind):
+            raise ValueError(
+                f"{type(self).__name__}.perturb('{name}') found a {type(variable).__name__} under that name, expected a {kind.__name__}. "
+                "Perturb under a name that no attribute has."
+            )
+        return jax.tree.map(jnp.add, variable.get_value(), value)
+
+    def iter_modules(self) -> Iterator[tuple[tuple[Any, ...], Module]]:
+        """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included, each once."""
+        from easyflax.nnx.core.graph import iter_modules
+
+        return iter_modules(self)
+
+    def iter_children(self) -> Iterator[tuple[Any, Module]]:
+        """Iterates over `(name, module)` of the modules that are attributes of this one."""
+        from easyflax.nnx.core.graph import iter_children
+
+        return iter_children(self)
+
+    def set_attributes(self, *filters: Any, raise_if_not_found: bool = True, **attributes: Any) -> None:
+        """Sets attributes, where they exist, on this and all modules below (those that match one of `filters`, if given).
+
+        Raises:
+            ValueError: no module has one of the attributes and `raise_if_not_found` is True.
+        """
+        from easyflax.nnx.core.graph import set_attributes
+
+        set_attributes(self, *filters, raise_if_not_found=raise_if_not_found, **attributes)
+
+    def train(self, **attributes: Any) -> None:
+        """Puts this and all modules below in training mode: `deterministic=False`, `use_running_average=False`."""
+        self.set_attributes(
+            **{"deterministic": False, "use_running_average": False, **attributes}, raise_if_not_found=False
+        )
+
+    def eval(self, **attributes: Any) -> None:
+        """Puts this and all modules below in inference mode: `deterministic=True`, `use_running_average=True`."""
+        self.set_attributes(
+            **{"deterministic": True, "use_running_average": True, **attributes}, raise_if_not_found=False
+        )
+
+
+def _kind(variable_type: type[Variable[Any]] | str) -> type[Variable[Any]]:
+    if not isinstance(variable_type, str):
+        return variable_type
+    from easyflax.nnx.core.variable_names import variable_type_from_name
+
+    return variable_type_from_name(variable_type, allow_register=True)
+
+
+def first_from(*values: Any, error_msg: str) -> Any:
+    """Returns the first value that is not None.
+
+    Raises:
+        ValueError: all are None; the message is `error_msg`.
+    """
+    for value in values:
+        if value is not None:
+            return value
+    raise ValueError(error_msg)
+
+
+__all__ = [
+    "Data",
+    "Intermediate",
+    "Module",
+    "Object",
+    "Pytree",
+    "Static",
+    "data",
+    "first_from",
+    "is_data",
+    "new_object",
+    "register_data_type",
+    "set_item",
+    "sorted_items",
+    "static",
+]

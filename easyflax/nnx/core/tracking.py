@@ -1,0 +1,70 @@
+"""How an object tells that it changed: trace levels, and the subscriptions behind cached traversals.
+
+A traversal of a module (`walk.py`) is costly next to a compiled call, so it is kept and reused. What makes that safe is this file: every
+object that a traversal visited remembers the traversal's `Token`, and whatever changes the object's structure (an attribute set to
+something else, an item appended, metadata changed) marks the tokens invalid. With nothing changed, checking a kept traversal is one
+attribute read, whatever the size of the model.
+
+The trace level is jax's: each `jax.jit`, `jax.grad` or `jax.vmap` in progress has one, and an object may only be changed at the level
+it was made at, since a value from an inner level must not be stored in an object that outlives it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.extend.core import get_opaque_trace_state
+
+current_trace = get_opaque_trace_state
+
+
+class Token:
+    """Says whether a kept traversal still describes the objects it was made from."""
+
+    __slots__ = ("valid",)
+
+    def __init__(self) -> None:
+        self.valid = True
+
+
+class Tracked:
+    """Base of all objects with reference semantics: it knows its trace level and who keeps a traversal of it.
+
+    Attributes:
+        _trace: the trace level at which the object was made.
+        _tokens: tokens of the traversals that visited it; None when there are none.
+        _walks: the traversals kept that begin at it (see `walk.py`); None when there are none.
+    """
+
+    __slots__ = ("__weakref__", "_tokens", "_trace", "_walks")
+
+    def _start_tracking(self) -> None:
+        set_trace(self, current_trace())
+        _set_tokens(self, None)
+        set_walks(self, None)
+
+    def _subscribe(self, token: Token) -> None:
+        """Has `token` marked invalid by the next change of structure."""
+        tokens = self._tokens
+        if tokens is None:
+            _set_tokens(self, [token])
+            return
+        if len(tokens) >= 8:  # drop those whose traversal was given up or found stale elsewhere
+            tokens[:] = [known for known in tokens if known.valid]
+        tokens.append(token)
+
+    def _structure_changed(self) -> None:
+        if self._tokens is not None:
+            for token in self._tokens:
+                token.valid = False
+            _set_tokens(self, None)
+
+    def _is_current(self) -> bool:
+        """Whether the object was made at the trace level that is running now."""
+        return self._trace == current_trace()
+
+
+# The slots' own setters: subclasses define `__setattr__` for their users.
+set_trace: Any = Tracked._trace.__set__  # type: ignore[attr-defined]
+_set_tokens: Any = Tracked._tokens.__set__  # type: ignore[attr-defined]
+set_walks: Any = Tracked._walks.__set__  # type: ignore[attr-defined]

@@ -1,0 +1,528 @@
+"""Variables: the boxes that hold a model's arrays.
+
+A `Variable` is a mutable reference to a value (an array, or any pytree of arrays) with a kind, which is its class, and metadata. The kind
+is what filters select by: `nnx.state(model, nnx.Param)`. Arithmetic and `jax.numpy` take a variable as if it were its value.
+
+    >>> import jax.numpy as jnp
+    >>> from easyflax import nnx
+    >>> scale = nnx.Param(jnp.ones(3), note="per channel")
+    >>> scale[...] = scale * 2
+    >>> scale.value.tolist(), scale.note
+    ([2.0, 2.0, 2.0], 'per channel')
+
+Both spellings of access work: `variable.value` and `variable[...]`, reading and writing.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import jax
+from jax.tree_util import GetAttrKey
+
+from easyflax.errors import TraceContextError
+from easyflax.nnx.core.tracking import Tracked
+
+A = TypeVar("A")
+V = TypeVar("V", bound="Variable[Any]")
+
+_MISSING: Any = object()
+_HOOKS = ("on_get_value", "on_set_value", "on_create_value", "on_add_axis", "on_remove_axis")
+
+
+class VariableMetadata(Generic[A]):
+    """A value together with the metadata that the variable made from it shall carry; what `with_metadata` initializers return."""
+
+    def __init__(self, raw_value: A, metadata: Mapping[str, Any] | None = None, **hooks: Any) -> None:
+        self.raw_value = raw_value
+        self.metadata = {**(metadata or {}), **{name: hook for name, hook in hooks.items() if hook}}
+
+
+class Lender(Protocol):
+    """Holds the values of variables that were lent to it (see `lend`)."""
+
+    def fetch(self) -> None:
+        """Gives every lent variable its value back, with `set_raw_value`."""
+        ...
+
+
+class Variable(Tracked, Generic[A]):
+    """A mutable reference to a value, with a kind (its class) and metadata.
+
+    Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`, `on_set_value(variable,
+    value)`, `on_create_value(variable, value)`, `on_add_axis(variable, index, name)` and `on_remove_axis(variable, index, name)` can be given
+    as metadata, one or a tuple, or defined as methods of a subclass; a subclass may also override `get_value` and `set_value`.
+
+    Args:
+        value: an array or any pytree of arrays; a `VariableMetadata` brings its own metadata along.
+        **metadata: hashable values by name.
+
+    Raises:
+        TraceContextError: on a change from inside a transform that the variable was not passed to.
+    """
+
+    __slots__ = ("_lender", "_metadata", "_raw_value")
+
+    _class_hooks: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, value: A | VariableMetadata[A], **metadata: Any) -> None:
+        if isinstance(value, VariableMetadata):
+            metadata = {**metadata, **value.metadata}
+            value = value.raw_value
+        self._start_tracking()
+        _set_lender(self, None)
+        _set_metadata(self, _with_new_spelling({**self._class_hooks, **metadata}))
+        _set_raw(self, value)
+        for hook in _hooks(self, "on_create_value"):
+            value = hook(self, value)
+        _set_raw(self, self.create_value(value))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._class_hooks = {name: getattr(cls, name) for name in _HOOKS if hasattr(cls, name)}
+        _register_pytree(cls)
+
+    # -- the value
+
+    @property
+    def value(self) -> A:
+        """The value; setting it replaces it."""
+        return self.get_value()
+
+    @value.setter
+    def value(self, value: A) -> None:
+        self.set_value(value)
+
+    @property
+    def raw_value(self) -> A:
+        """The value as stored, without hooks."""
+        return self._raw_value
+
+    @raw_value.setter
+    def raw_value(self, value: A) -> None:
+        self.set_raw_value(value)
+
+    def create_value(self, value: A) -> A:
+        """Returns the value to store at creation; for subclasses to override."""
+        return value
+
+    def get_value(self, *, index: Any = _MISSING) -> A:
+        """Returns the value, or `value[index]`, after the `on_get_value` hooks."""
+        value: Any = self._raw_value
+        if not isinstance(value, jax.Array):
+            value = jax.tree.map(lambda leaf: leaf, value)  # the caller may change a container that it got
+        if index is not _MISSING and not (index is ... and isinstance(value, jax.Array)):
+            value = value[index]
+        if self._metadata:
+            for hook in _hooks(self, "on_get_value"):
+                value = hook(self, value)
+        return value
+
+    def set_value(self, value: A, *, index: Any = _MISSING) -> None:
+        """Replaces the value, or the part at `index` (keeping shape and dtype), after the `on_set_value` hooks."""
+        self._check_can_update()
+        new: Any = value.get_value() if isinstance(value, Variable) else value
+        old: Any = self._raw_value
+        if self._metadata:
+            for hook in _hooks(self, "on_set_value"):
+                new = hook(self, new)
+        if index is _MISSING or (index is ... and _same_aval(old, new)):
+            _set_raw(self, new)
+        elif isinstance(old, jax.Array):
+            _set_raw(self, old.at[index].set(new))
+        else:
+            changed: Any = jax.tree.map(lambda leaf: leaf, old)
+            changed[index] = new
+            _set_raw(self, changed)
+
+    def get_raw_value(self) -> A:
+        """Returns the value as stored, without hooks."""
+        return self._raw_value
+
+    def set_raw_value(self, value: A) -> None:
+        """Replaces the stored value, without hooks."""
+        self._check_can_update()
+        _set_raw(self, value)
+        _set_lender(self, None)
+
+    def copy_from(self, other: Variable[A]) -> None:
+        """Takes over the value and metadata of a variable of the same kind."""
+        if type(self) is not type(other):
+            raise ValueError(
+                f"copy_from got a {type(other).__name__}, expected a {type(self).__name__}. "
+                "Pass a variable of the same kind, or copy its value only."
+            )
+        if other is not self:
+            self.update_from_state(other)
+
+    def update_from_state(self, other: Variable[A]) -> None:
+        """Takes over the stored value and the metadata of `other`."""
+        if other is self:
+            return
+        self.set_raw_value(other._raw_value)
+        if self._metadata != other._metadata:
+            _set_metadata(self, dict(other._metadata))
+            self._structure_changed()
+
+    def copy(self: V, value: Any = _MISSING, **metadata: Any) -> V:
+        """Returns a new variable of this kind, with `value` in place of the stored one and `metadata` changed."""
+        value = self._raw_value if value is _MISSING else value
+        if not isinstance(value, jax.Array):
+            value = jax.tree.map(lambda leaf: leaf, value)
+        return self.from_metadata(value, {**self._metadata, **metadata})
+
+    replace = copy
+    to_state = copy
+
+    @classmethod
+    def from_metadata(cls: type[V], value: Any, metadata: Mapping[str, Any]) -> V:
+        """Returns a variable of this kind without running hooks."""
+        self = object.__new__(cls)
+        self._start_tracking()
+        _set_lender(self, None)
+        _set_metadata(self, dict(metadata))
+        _set_raw(self, value)
+        return self
+
+    # -- kind and metadata
+
+    @property
+    def type(self) -> type[Variable[A]]:
+        """The kind: the variable's class."""
+        return type(self)
+
+    var_type = type
+
+    @property
+    def sharding_names(self) -> Any:
+        """The metadata `out_sharding`, under its older name; None when absent."""
+        return self._metadata.get("out_sharding")
+
+    def get_metadata(self, name: str | None = None, default: Any = _MISSING) -> Any:
+        """Returns one entry of the metadata, or a copy of all of it.
+
+        Raises:
+            KeyError: there is no entry `name` and no default was given.
+        """
+        if name is None:
+            return dict(self._metadata)
+        return self._metadata[name] if default is _MISSING else self._metadata.get(name, default)
+
+    def set_metadata(self, *args: Any, **entries: Any) -> None:
+        """Sets metadata: `set_metadata(name, value)`, `set_metadata(name=value, ...)`, or `set_metadata(mapping)`, which replaces all."""
+        self._check_can_update()
+        if len(args) == 1 and not entries:
+            metadata = dict(args[0])
+        elif len(args) == 2 and not entries:
+            metadata = {**self._metadata, args[0]: args[1]}
+        elif entries and not args:
+            metadata = {**self._metadata, **entries}
+        else:
+            raise TypeError(
+                f"set_metadata got {len(args)} positional and {len(entries)} keyword arguments, expected a name and a value, "
+                "one mapping, or keywords only."
+            )
+        _set_metadata(self, _with_new_spelling(metadata))
+        self._structure_changed()
+
+    def has_metadata(self, name: str) -> bool:
+        """Says whether the metadata has an entry `name`."""
+        return name in self._metadata
+
+    def del_metadata(self, name: str) -> None:
+        """Removes an entry of the metadata."""
+        self._check_can_update()
+        del self._metadata[name]
+        self._structure_changed()
+
+    def add_axis(self, axis_index: int, axis_name: str | None) -> None:
+        """Runs the `on_add_axis` hooks: a transform added an axis to the value."""
+        for hook in _hooks(self, "on_add_axis"):
+            hook(self, axis_index, axis_name)
+
+    def remove_axis(self, axis_index: int, axis_name: str | None) -> None:
+        """Runs the `on_remove_axis` hooks: a transform removed an axis of the value."""
+        for hook in _hooks(self, "on_remove_axis"):
+            hook(self, axis_index, axis_name)
+
+    def _check_can_update(self) -> None:
+        if not self._is_current():
+            raise TraceContextError(
+                f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} here: it was made outside "
+                "the transform (jit, grad, vmap, ...) that is running, so it would keep a value that only exists inside.\n"
+                "Pass the module that holds it to the transformed function as an argument and change that one."
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_raw_value":  # lent (see `lend`): bring it home and read again
+            return _fetch(self)
+        if name in _SLOTS:
+            raise AttributeError(name)
+        if name in self._metadata:
+            return self._metadata[name]
+        return getattr(self._raw_value, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("value", "raw_value"):
+            object.__setattr__(self, name, value)
+        elif name in _SLOTS or hasattr(type(self), name):
+            raise AttributeError(
+                f"Cannot set '{name}' of a {type(self).__name__}; set its value with [...] or its metadata with set_metadata."
+            )
+        else:
+            self.set_metadata(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self._metadata:
+            raise AttributeError(f"{type(self).__name__} has no metadata '{name}' to delete.")
+        self.del_metadata(name)
+
+    # -- acting as its value
+
+    def __jax_array__(self) -> Any:
+        return self.get_value()
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.get_value().__array__(*args, **kwargs)  # type: ignore[attr-defined]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.get_value(index=index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.set_value(value, index=index)
+
+    def __delitem__(self, index: Any) -> None:
+        value: Any = self.get_value()
+        del value[index]
+        self.set_value(value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.get_value()(*args, **kwargs)  # type: ignore[operator]
+
+    def __len__(self) -> int:
+        return len(self.get_value())  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.get_value())  # type: ignore[call-overload]
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self.get_value()  # type: ignore[operator]
+
+    def __bool__(self) -> bool:
+        return bool(self.get_value())
+
+    def __round__(self, ndigits: int = 0) -> Any:
+        return round(self.get_value(), ndigits)  # type: ignore[call-overload]
+
+    def __format__(self, spec: str) -> str:
+        return format(self.get_value(), spec) if spec else repr(self)
+
+    def __repr__(self) -> str:
+        from easyflax.nnx.core.display import format_object
+
+        return format_object(self)
+
+    def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
+        from easyflax.nnx.core.display import render_treescope
+
+        return render_treescope(self, path, subtree_renderer)
+
+    # -- copying and pickling keep value and metadata; the copy belongs to the trace level it is made at
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"value": self._raw_value, "metadata": self._metadata}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._start_tracking()
+        _set_lender(self, None)
+        _set_metadata(self, state["metadata"])
+        _set_raw(self, state["value"])
+
+
+_SLOTS = frozenset(("_lender", "_metadata", "_raw_value", "_tokens", "_trace", "_walks"))
+_set_raw: Any = Variable._raw_value.__set__  # type: ignore[attr-defined]
+_set_metadata: Any = Variable._metadata.__set__  # type: ignore[attr-defined]
+_set_lender: Any = Variable._lender.__set__  # type: ignore[attr-defined]
+_del_raw: Any = Variable._raw_value.__delete__  # type: ignore[attr-defined]
+store_raw = _set_raw  # for the lifting mechanism, which checks the trace level once for many variables
+
+
+def _hooks(variable: Variable[Any], name: str) -> Sequence[Callable[..., Any]]:
+    hooks = variable._metadata.get(name, ())
+    return hooks if isinstance(hooks, (tuple, list)) else (hooks,) if hooks else ()
+
+
+def _same_aval(old: Any, new: Any) -> bool:
+    return (
+        isinstance(old, jax.Array) and isinstance(new, jax.Array) and old.shape == new.shape and old.dtype == new.dtype
+    )  # fmt: skip
+
+
+def _with_new_spelling(metadata: dict[str, Any]) -> dict[str, Any]:
+    for older in ("sharding", "sharding_names"):
+        if older in metadata:
+            metadata["out_sharding"] = metadata.pop(older)
+    return metadata
+
+
+# -- lending
+
+
+def lend(variables: Iterable[Variable[Any]], lender: Lender) -> None:
+    """Takes the values out of `variables`; the first access to any of them calls `lender.fetch()`, which must give all values back.
+
+    This is how a training loop keeps the only copy of a model's arrays, may donate them at every step, and still lets anybody who looks
+    at the model see the newest values, at no cost while nobody looks.
+    """
+    for variable in variables:
+        _set_lender(variable, lender)
+        _del_raw(variable)
+
+
+def is_lent(variable: Variable[Any]) -> bool:
+    """Says whether the variable's value is with a lender now."""
+    return variable._lender is not None
+
+
+def _fetch(variable: Variable[Any]) -> Any:
+    lender = object.__getattribute__(variable, "_lender")
+    if lender is None:
+        raise AttributeError("_raw_value")
+    lender.fetch()
+    return object.__getattribute__(variable, "_raw_value")
+
+
+# -- arithmetic
+
+
+def _binary(name: str) -> Callable[[Variable[Any], Any], Any]:
+    function = getattr(operator, name)
+
+    def method(self: Variable[Any], other: Any) -> Any:
+        return function(self.get_value(), other.get_value() if isinstance(other, Variable) else other)
+
+    return method
+
+
+def _reflected(name: str) -> Callable[[Variable[Any], Any], Any]:
+    function = getattr(operator, name)
+
+    def method(self: Variable[Any], other: Any) -> Any:
+        return function(other, self.get_value())
+
+    return method
+
+
+def _in_place(name: str) -> Callable[[Variable[Any], Any], Any]:
+    function = getattr(operator, name)
+
+    def method(self: Variable[Any], other: Any) -> Variable[Any]:
+        self.set_value(
+            function(self.get_value(), other.get_value() if isinstance(other, Variable) else other)
+        )
+        return self
+
+    return method
+
+
+def _unary(name: str) -> Callable[[Variable[Any]], Any]:
+    def method(self: Variable[Any]) -> Any:
+        return getattr(self.get_value(), name)()
+
+    return method
+
+
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "matmul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "lshift",
+    "rshift",
+    "and_",
+    "xor",
+    "or_",
+):
+    _plain = _name.rstrip("_")
+    setattr(Variable, f"__{_plain}__", _binary(_name))
+    setattr(Variable, f"__r{_plain}__", _reflected(_name))
+    setattr(Variable, f"__i{_plain}__", _in_place(_name))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Variable, f"__{_name}__", _binary(_name))
+for _name in ("neg", "pos", "abs", "invert", "complex", "int", "float", "index", "trunc", "floor", "ceil"):
+    setattr(Variable, f"__{_name}__", _unary(f"__{_name}__"))
+
+
+# -- jax's pytrees
+
+
+def _flatten(variable: Variable[Any]) -> tuple[tuple[Any], Any]:
+    return (variable._raw_value,), tuple(sorted(variable._metadata.items()))
+
+
+def _flatten_with_keys(variable: Variable[Any]) -> tuple[tuple[tuple[Any, Any]], Any]:
+    return ((GetAttrKey("value"), variable._raw_value),), tuple(sorted(variable._metadata.items()))
+
+
+def _unflatten(cls: type[Variable[Any]], metadata: Any, children: Any) -> Variable[Any]:
+    return cls.from_metadata(children[0], dict(metadata))
+
+
+def _register_pytree(cls: type[Variable[Any]]) -> None:
+    jax.tree_util.register_pytree_with_keys(
+        cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten
+    )
+
+
+_register_pytree(Variable)
+
+
+# -- the kinds
+
+
+class Param(Variable[A]):
+    """What an optimizer changes: kernels, biases, scales, embeddings."""
+
+
+class BatchStat(Variable[A]):
+    """Running statistics, such as the mean and variance of batch normalisation."""
+
+
+class Cache(Variable[A]):
+    """State kept between calls for speed, such as the keys and values of autoregressive attention."""
+
+
+class Intermediate(Variable[A]):
+    """Values that a module `sow`s for somebody to look at."""
+
+
+class Perturbation(Intermediate[A]):
+    """Zeros added to intermediate values so that their gradients can be taken (`Module.perturb`)."""
+
+
+def with_metadata(initializer: Callable[..., Any], **metadata: Any) -> Callable[..., VariableMetadata[Any]]:
+    """Returns `initializer` with `metadata`, hooks included, for the variable that will hold what it makes.
+
+    >>> import jax
+    >>> from easyflax import nnx
+    >>> init = nnx.with_metadata(nnx.initializers.zeros_init(), role="bias")
+    >>> nnx.Param(init(jax.random.key(0), (2,), "float32")).role
+    'bias'
+    """
+    for name in _HOOKS:
+        if name in metadata:
+            hooks = metadata[name]
+            metadata[name] = (hooks,) if callable(hooks) else tuple(hooks)
+
+    @functools.wraps(initializer)
+    def initialize(*args: Any, **kwargs: Any) -> VariableMetadata[Any]:
+        return VariableMetadata(initializer(*args, **kwargs), metadata)
+
+    return initialize

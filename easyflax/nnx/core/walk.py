@@ -1,0 +1,301 @@
+"""Traversals: from objects to their structure and their leaves, kept for as long as the structure lasts.
+
+`walk(*roots)` visits everything reachable from the roots once, in the order of sorted attribute names, and returns a `Walk`: the
+`GraphDef`, the variables in order, and the places of arrays stored without a variable. The walk is kept on its first root. Calling
+`walk` again returns the same object in constant time, until one of the visited objects says that its structure changed (`tracking.py`),
+or a plain list or dict that was visited no longer holds the same items. Plain containers cannot tell of changes, so their items are compared
+by identity at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import is_
+from typing import Any
+
+import jax
+import numpy as np
+
+from easyflax.errors import TraceContextError
+from easyflax.nnx.core.graphdef import (
+    ARRAY,
+    NODE,
+    STATIC,
+    VARIABLE,
+    GraphDef,
+    NodeDef,
+    Ref,
+    VariableDef,
+    static_ref,
+)
+from easyflax.nnx.core.module import DATA_TYPES, Pytree, sorted_items
+from easyflax.nnx.core.state import type_aware
+from easyflax.nnx.core.tracking import Token, Tracked, current_trace, set_walks
+from easyflax.nnx.core.variables import Variable, store_raw
+
+_SCALARS = frozenset((int, float, bool, complex, str, bytes, type(None), type, type(...)))
+_KEPT_WALKS = 8  # per first root; more would only keep other roots alive
+
+
+class Walk:
+    """What a traversal found.
+
+    Attributes:
+        roots: the objects it began at.
+        graphdef: the structure; `graphdef.roots` are references to the roots.
+        nodes: the object of each row of `graphdef.nodes`.
+        variables: the variable of each row of `graphdef.variables`.
+        slots: for each array without a variable, the container and the key that it is under.
+        token: invalid once the structure has changed.
+        specs: a place for the lifting mechanism to keep what it derives from this walk.
+    """
+
+    __slots__ = (
+        "_guards",
+        "_opaque",
+        "_pinned",
+        "_trace",
+        "graphdef",
+        "nodes",
+        "roots",
+        "slots",
+        "specs",
+        "token",
+        "variables",
+    )
+
+    def __init__(self, roots: tuple[Any, ...]) -> None:
+        self.roots = roots
+        self.nodes: list[Any] = []
+        self.variables: list[Variable[Any]] = []
+        self.slots: list[tuple[Any, Any]] = []
+        self.token = Token()
+        self.specs: dict[Any, Any] = {}
+        self._guards: list[tuple[Any, Any, Any]] = []
+        self._pinned = False
+        self._opaque = False
+        self._trace: Any = None
+        self.graphdef: GraphDef[Any] = _Visitor(self).visit(roots)
+
+    def is_current(self) -> bool:
+        """Whether the objects still have the structure that was found."""
+        return self.token.valid and not self._opaque and (not self._guards or self._items_are_same())
+
+    def values(self) -> list[Any]:
+        """Returns the variables' values, followed by the arrays without a variable."""
+        values = [variable._raw_value for variable in self.variables]
+        if self.slots:
+            values += [container[key] for container, key in self.slots]
+        return values
+
+    def arrays(self) -> list[Any]:
+        """Returns the arrays that are stored without a variable."""
+        return [container[key] for container, key in self.slots]
+
+    def can_store(self, positions: Iterable[int]) -> bool:
+        """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable containers."""
+        return not self._pinned or all(position < len(self.variables) for position in positions)
+
+    def store(self, positions: Sequence[int], values: Iterable[Any]) -> None:
+        """Sets the leaves at `positions` (in the order of `values()`).
+
+        Raises:
+            TraceContextError: a variable belongs to another trace level.
+        """
+        self.check_trace()
+        variables, count = self.variables, len(self.variables)
+        for position, value in zip(positions, values, strict=True):
+            if position < count:
+                store_raw(variables[position], value)
+            else:
+                container, key = self.slots[position - count]
+                container[key] = value
+
+    def check_trace(self) -> None:
+        """Raises a TraceContextError if a variable may not be changed at the trace level that is running."""
+        trace = current_trace()
+        if self._trace is not None and self._trace == trace:
+            return
+        for variable, path in zip(self.variables, self.graphdef.paths().variables, strict=True):
+            if variable._trace != trace:
+                where = "/".join(map(str, path[1:] if len(self.roots) > 1 else path))
+                raise TraceContextError(
+                    f"The {type(variable).__name__} '{where}' was changed by a function that is transformed by nnx, but it was made "
+                    "outside of the transform that is running around that call (jax.jit, jax.grad, jax.vmap, ...).\n"
+                    "Use the nnx version of the outer transform and pass the module to it as an argument."
+                )
+        self._trace = trace
+
+    def _items_are_same(self) -> bool:
+        for container, keys, values in self._guards:
+            if len(container) != len(values):
+                return False
+            if keys is None:
+                if not all(map(is_, container, values)):
+                    return False
+            elif not (all(map(is_, container, keys)) and all(map(is_, container.values(), values))):
+                return False
+        return True
+
+
+def walk(*roots: Any) -> Walk:
+    """Returns the traversal from `roots`, a kept one where the structure has not changed.
+
+    Args:
+        *roots: modules, variables, states, or plain containers of these.
+    """
+    if not roots:
+        return _EMPTY
+    first = roots[0]
+    if not isinstance(first, Tracked):
+        return Walk(roots)
+    key = tuple(map(id, roots[1:]))
+    kept = first._walks
+    if kept is not None:
+        found = kept.get(key)
+        if found is not None and found.is_current():
+            return found
+    new = Walk(roots)
+    if new._opaque:
+        return new
+    if kept is None:
+        set_walks(first, {key: new})
+    else:
+        kept.pop(key, None)
+        while len(kept) >= _KEPT_WALKS:
+            kept.pop(next(iter(kept))).token.valid = False
+        kept[key] = new
+    return new
+
+
+class _Visitor:
+    """Fills a `Walk`."""
+
+    def __init__(self, result: Walk) -> None:
+        self._walk = result
+        self._rows: list[NodeDef | None] = []
+        self._variable_rows: list[VariableDef] = []
+        self._known: dict[int, Ref] = {}
+        self._keep_alive: list[Any] = []  # ids in `_known` must not be reused
+
+    def visit(self, roots: tuple[Any, ...]) -> GraphDef[Any]:
+        refs = tuple(self._ref(root, None, None, None) for root in roots)
+        return GraphDef(refs, tuple(self._rows), tuple(self._variable_rows), len(self._walk.slots))  # type: ignore[arg-type]
+
+    def _ref(self, value: Any, container: Any, key: Any, mark: bool | None) -> Ref:
+        kind = type(value)
+        if mark is None and kind in _SCALARS:
+            return static_ref(value)
+        if mark is False:
+            return static_ref(value)
+        if isinstance(value, Tracked):
+            known = self._known.get(id(value))
+            if known is not None:
+                return known
+            if isinstance(value, Variable):
+                return self._variable(value)
+            if isinstance(value, Pytree):
+                return self._reference(
+                    value,
+                    sorted_items(value),
+                    vars(value),
+                    value._marks and tuple(sorted(value._marks.items())),
+                )
+            return self._reference(value, _sorted(value), value._mapping, None)  # a State
+        if isinstance(value, (jax.Array, np.ndarray)) or kind in DATA_TYPES:
+            return self._array(value, container, key)
+        if kind is tuple:
+            return self._tuple(value)
+        if kind is list or kind is dict:
+            return self._plain(value)
+        if not _is_leaf(value):
+            return self._foreign(value, mark)
+        return self._array(value, container, key) if mark else static_ref(value)
+
+    def _variable(self, variable: Variable[Any]) -> Ref:
+        ref = (VARIABLE, len(self._variable_rows))
+        self._known[id(variable)] = ref
+        metadata = variable._metadata
+        self._variable_rows.append(
+            VariableDef(type(variable), tuple(sorted(metadata.items())) if metadata else ())
+        )
+        self._walk.variables.append(variable)
+        variable._subscribe(self._walk.token)
+        return ref
+
+    def _array(self, value: Any, container: Any, key: Any) -> Ref:
+        if container is None:  # within an immutable container: cannot be set, but cannot change either
+            self._walk._pinned = True
+            container, key = [value], 0
+        self._walk.slots.append((container, key))
+        return ARRAY, len(self._walk.slots) - 1
+
+    def _reference(self, owner: Any, items: list[tuple[Any, Any]], content: Any, aux: Any) -> Ref:
+        ref = self._open(owner)
+        if isinstance(owner, Tracked):
+            owner._subscribe(self._walk.token)
+        mark_of = (
+            owner._mark_of if isinstance(owner, Pytree) and (owner._marks or owner._class_marks) else None
+        )
+        children = tuple(
+            (key, *self._ref(value, content, key, mark_of(key) if mark_of is not None else None)) for key, value in items
+        )  # fmt: skip
+        self._rows[ref[1]] = NodeDef(type(owner), children, aux or None)
+        return ref
+
+    def _open(self, owner: Any) -> Ref:
+        ref = (NODE, len(self._rows))
+        self._known[id(owner)] = ref
+        self._rows.append(None)
+        self._walk.nodes.append(owner)
+        return ref
+
+    def _plain(self, owner: list[Any] | dict[Any, Any]) -> Ref:
+        known = self._known.get(id(owner))
+        if known is not None:
+            return known
+        if isinstance(owner, list):
+            self._walk._guards.append((owner, None, tuple(owner)))
+            return self._reference(owner, list(enumerate(owner)), owner, None)
+        self._walk._guards.append((owner, tuple(owner), tuple(owner.values())))
+        return self._reference(owner, _sorted(owner), owner, None)
+
+    def _tuple(self, value: tuple[Any, ...]) -> Ref:
+        children = tuple((i, *self._ref(item, None, None, None)) for i, item in enumerate(value))
+        if all(tag == STATIC for _, tag, _ in children):
+            return static_ref(value)
+        return self._value(value, NodeDef(tuple, children, None))
+
+    def _foreign(self, value: Any, mark: bool | None) -> Ref:
+        """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its treedef."""
+        entries, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
+        children = tuple((path_part(path[0]), *self._ref(child, None, None, mark)) for path, child in entries)
+        if all(tag == STATIC for _, tag, _ in children):
+            return static_ref(value)
+        if not isinstance(value, tuple):  # it may be mutable, and then nothing tells when it changes
+            self._walk._opaque = True
+        return self._value(value, NodeDef(type(value), children, treedef))
+
+    def _value(self, value: Any, row: NodeDef) -> Ref:
+        self._rows.append(row)
+        self._walk.nodes.append(value)
+        return NODE, len(self._rows) - 1
+
+
+def _sorted(mapping: Any) -> list[tuple[Any, Any]]:
+    return sorted(mapping.items(), key=lambda item: type_aware(item[0]))
+
+
+def path_part(entry: Any) -> Any:
+    """The part of a path that a jax key entry stands for."""
+    for name in ("key", "name", "idx"):
+        if hasattr(entry, name):
+            return getattr(entry, name)
+    return str(entry)
+
+
+def _is_leaf(value: Any) -> bool:
+    return jax.tree_util.all_leaves([value])
+
+
+_EMPTY = Walk(())

@@ -1,0 +1,263 @@
+"""`nnx.grad` and `nnx.value_and_grad`: gradients with respect to the variables of modules."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from easyflax.nnx.core.filters import Filter, to_predicate
+from easyflax.nnx.core.graphdef import GraphDef
+from easyflax.nnx.core.state import from_flat_state
+from easyflax.nnx.core.variables import Param, Variable
+from easyflax.nnx.transforms.lift import Call, Slot, bound_object, leaves_below, named_like, pack, run, unpack
+
+_MISSING: Any = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffState:
+    """Differentiates an argument with respect to the variables that match `filter`.
+
+    >>> from easyflax import nnx
+    >>> bias_only = nnx.DiffState(0, nnx.PathContains("bias"))
+    """
+
+    argnum: int
+    filter: Filter = Param
+
+
+def grad(
+    f: Any = _MISSING,
+    *,
+    argnums: int | DiffState | Sequence[int | DiffState] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    wrt: Filter = Param,
+) -> Any:
+    """Returns a function that computes the gradient of `f`; see `value_and_grad`.
+
+    >>> import jax.numpy as jnp
+    >>> from easyflax import nnx
+    >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    >>> grads = nnx.grad(lambda model, x: model(x).sum())(model, jnp.ones((4, 2)))
+    >>> grads.bias.value.tolist()
+    [4.0]
+    """
+    options = {
+        "argnums": argnums,
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "wrt": wrt,
+    }
+    if f is _MISSING:
+        return lambda f: grad(f, **options)
+    differentiated = value_and_grad(f, **options)
+
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, grads = differentiated(*args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return named_like(f, gradient)
+
+
+def value_and_grad(
+    f: Any = _MISSING,
+    *,
+    argnums: int | DiffState | Sequence[int | DiffState] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    wrt: Filter = Param,
+) -> Any:
+    """Returns a function that computes `f` and its gradient.
+
+    Args:
+        f: returns a scalar, or `(scalar, aux)` with `has_aux`. Changes that it makes to modules (running statistics, random
+            streams) are kept.
+        argnums: the arguments to differentiate; a `DiffState` says for a module with respect to which variables. Arguments may be modules, states,
+            arrays, or containers of these.
+        has_aux: `f` also returns something that is not differentiated.
+        holomorphic: `f` is a holomorphic function of complex numbers.
+        allow_int: allow integer inputs; their gradients have dtype float0.
+        wrt: which variables of modules, where `argnums` does not say.
+
+    Returns:
+        a function that returns `(value, gradient)`. The gradient of a module is a `State` of variables of the same kinds, by path; with several
+        `argnums` the gradients are a tuple.
+
+    Raises:
+        ValueError: a variable is reached from a differentiated argument and, outside of what is differentiated there, from
+            another argument.
+    """
+    options = {
+        "argnums": argnums,
+        "has_aux": has_aux,
+        "holomorphic": holomorphic,
+        "allow_int": allow_int,
+        "wrt": wrt,
+    }
+    if f is _MISSING:
+        return lambda f: value_and_grad(f, **options)
+    fun, bound = bound_object(f)
+    single = isinstance(argnums, (int, DiffState))
+    requests = [
+        request if isinstance(request, DiffState) else DiffState(request, wrt)
+        for request in ([argnums] if single else argnums)  # type: ignore[union-attr]
+    ]
+
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        call = pack((*bound, *args), kwargs)
+        wanted = [
+            _Wanted(call, request, _position(request.argnum, len(args)) + len(bound)) for request in requests
+        ]
+        _check_aliases(call, wanted)
+        return _differentiate(fun, call, wanted, has_aux, holomorphic, allow_int, single)
+
+    return named_like(f, differentiated)
+
+
+class _Wanted:
+    """One differentiated argument: which leaves it has, and how its gradient is put together.
+
+    Attributes:
+        position: of the argument.
+        leaves: for each object in the argument `[(path from it, number of the leaf)]` of what is differentiated.
+        tree: the argument with slots for objects; None when it is an object itself.
+    """
+
+    def __init__(self, call: Call, request: DiffState, position: int) -> None:
+        self.position = position
+        self.predicate = to_predicate(request.filter)
+        places = dict(call.spec.places)
+        self.tree = None if position in places else call.args[position]
+        graphdef = call.spec.graphdef
+        if self.tree is None:
+            self.roots = [places[position]]
+        elif position in call.spec.trees:
+            nodes = jax.tree.leaves(self.tree, is_leaf=_is_slot)
+            self.roots = [node.index for node in nodes if isinstance(node, Slot)]
+        else:
+            self.roots = []
+        self.leaves = {root: self._matching(call, graphdef, root) for root in self.roots}
+
+    def _matching(self, call: Call, graphdef: GraphDef[Any], root: int) -> list[tuple[tuple[Any, ...], int]]:
+        count = len(call.walk.variables)
+        arrays = None
+        found = []
+        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
+            if leaf < count:
+                value = call.walk.variables[leaf]
+            else:
+                arrays = call.walk.arrays() if arrays is None else arrays
+                value = arrays[leaf - count]
+            if self.predicate(path, value):
+                found.append((path, leaf))
+        return found
+
+    def gradient(self, call: Call, by_leaf: dict[int, Any], tree_gradient: Any) -> Any:
+        """Returns the argument's gradient, from those of the leaves and of its own arrays."""
+        states = {root: self._state(call, by_leaf, leaves) for root, leaves in self.leaves.items()}
+        if self.tree is None:
+            return states[self.roots[0]]
+        return jax.tree.map(
+            lambda leaf: states[leaf.index] if _is_slot(leaf) else leaf, tree_gradient, is_leaf=_is_slot
+        )
+
+    def _state(self, call: Call, by_leaf: dict[int, Any], leaves: list[tuple[tuple[Any, ...], int]]) -> Any:
+        variables = call.walk.variables
+        pairs = [
+            (path, variables[leaf].copy(by_leaf[leaf]) if leaf < len(variables) else by_leaf[leaf]) for path, leaf in leaves
+        ]  # fmt: skip
+        if len(pairs) == 1 and pairs[0][0] == ():  # the argument is a variable
+            return pairs[0][1]
+        return from_flat_state(pairs)
+
+
+def _position(argnum: int, count: int) -> int:
+    if not -count <= argnum < count:
+        raise ValueError(
+            f"argnums names argument {argnum}, but the function was called with {count} positional arguments. Pass what is differentiated "
+            "by position."
+        )
+    return argnum % count
+
+
+def _is_slot(value: Any) -> bool:
+    return isinstance(value, Slot)
+
+
+def _differentiate(
+    fun: Callable[..., Any],
+    call: Call,
+    wanted: list[_Wanted],
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    single: bool,
+) -> Any:
+    values = call.walk.values()
+    leaves = sorted({leaf for one in wanted for pairs in one.leaves.values() for _, leaf in pairs})
+    trees = [one.tree for one in wanted]
+
+    def pure(diff_values: list[Any], diff_trees: list[Any]) -> Any:
+        inner = list(values)
+        for leaf, value in zip(leaves, diff_values, strict=True):
+            inner[leaf] = value
+        args = list(call.args)
+        for one, tree in zip(wanted, diff_trees, strict=True):
+            if one.tree is not None:
+                args[one.position] = tree
+        out, changed, outcome = run(fun, call.spec, inner, args, call.kwargs)
+        loss = out[0] if has_aux else out
+        return (loss.get_value() if isinstance(loss, Variable) else loss), (out, changed, outcome)
+
+    differentiated = jax.value_and_grad(
+        pure, argnums=(0, 1), has_aux=True, holomorphic=holomorphic, allow_int=allow_int
+    )
+    (_, (out, changed, outcome)), (value_grads, tree_grads) = differentiated(
+        [values[leaf] for leaf in leaves], trees
+    )
+    by_leaf = dict(zip(leaves, value_grads, strict=True))
+    grads = tuple(one.gradient(call, by_leaf, tree) for one, tree in zip(wanted, tree_grads, strict=True))
+    return unpack(call, out, changed, outcome), grads[0] if single else grads
+
+
+def _check_aliases(call: Call, wanted: list[_Wanted]) -> None:
+    """A variable that two arguments share must be differentiated in both or in neither."""
+    graphdef = call.spec.graphdef
+    if len(graphdef.roots) < 2:
+        return
+    taken: dict[int, tuple[int, tuple[Any, ...]]] = {}
+    for one in wanted:
+        for root, pairs in one.leaves.items():
+            for path, leaf in pairs:
+                if leaf in taken and taken[leaf][0] != root:
+                    _raise_alias(call, leaf, taken[leaf], (root, path))
+                taken[leaf] = (root, path)
+    for root, ref in enumerate(graphdef.roots):
+        if any(root in one.leaves for one in wanted):
+            continue
+        for path, leaf in leaves_below(graphdef, ref):
+            if leaf in taken:
+                _raise_alias(call, leaf, taken[leaf], (root, path))
+
+
+def _raise_alias(
+    call: Call, leaf: int, first: tuple[int, tuple[Any, ...]], second: tuple[int, tuple[Any, ...]]
+) -> None:
+    variables = call.walk.variables
+    kind = type(variables[leaf]).__name__ if leaf < len(variables) else "array"
+    places = {index: place for place, index in call.spec.places}
+    names = [
+        f"argument {places.get(root, '(within a container)')} at '{'/'.join(map(str, path)) or '.'}'"
+        for root, path in (first, second)
+    ]
+    raise ValueError(
+        f"The same {kind} is reached from {names[0]}, where it is differentiated, and from {names[1]}, where it is not, or is "
+        "separately.\nPass the shared module once, or close over the part that is not differentiated."
+    )

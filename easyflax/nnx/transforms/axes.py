@@ -1,0 +1,201 @@
+"""How the leaves of modules are mapped by `nnx.vmap` and `nnx.scan`: an axis for each variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from easyflax.nnx.core.filters import Filter, to_predicate
+from easyflax.nnx.core.graphdef import GraphDef
+from easyflax.nnx.transforms.lift import Call, Outcome, Slot, leaves_below
+
+Axis = Any  # an int, None, or Carry
+
+
+class Carry:
+    """In `nnx.scan`: this argument or output is carried from step to step. Used as the class itself, `nnx.Carry`."""
+
+
+class StateAxes(Mapping[Filter, Axis]):
+    """Axes by filter, for a module whose variables are not all mapped alike; the first filter that matches counts.
+
+    >>> from easyflax import nnx
+    >>> axes = nnx.StateAxes({nnx.Param: 0, ...: None})
+    """
+
+    def __init__(self, filter_axes: Mapping[Filter, Axis] | Iterable[tuple[Filter, Axis]], /) -> None:
+        items = filter_axes.items() if isinstance(filter_axes, Mapping) else filter_axes
+        self._pairs = tuple(items)
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """The filters, in order."""
+        return tuple(filter for filter, _ in self._pairs)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes, in the order of the filters."""
+        return tuple(axis for _, axis in self._pairs)
+
+    def axis_for(self, path: tuple[Any, ...], value: Any) -> Axis:
+        """Returns the axis of a leaf.
+
+        Raises:
+            ValueError: no filter matches it.
+        """
+        for filter, axis in self._pairs:
+            if to_predicate(filter)(path, value):
+                return axis
+        raise ValueError(
+            f"StateAxes has no filter for the {type(value).__name__} at '{'/'.join(map(str, path))}': its filters are {list(self.filters)}. "
+            "Add one, or `...` as the last for all that remain."
+        )
+
+    def __getitem__(self, key: Filter) -> Axis:
+        for filter, axis in self._pairs:
+            if filter == key:
+                return axis
+        raise KeyError(key)
+
+    def __iter__(self) -> Any:
+        return iter(self.filters)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StateAxes) and self._pairs == other._pairs
+
+    def __hash__(self) -> int:
+        return hash(self._pairs)
+
+    def __repr__(self) -> str:
+        return f"StateAxes({dict(self._pairs)!r})"
+
+
+def is_axis(value: Any) -> bool:
+    """Whether `value` is a leaf of a tree of axes."""
+    return value is None or value is Carry or isinstance(value, (int, StateAxes))
+
+
+def broadcast(prefix: Any, tree: Any) -> list[tuple[Any, Axis]]:
+    """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for each."""
+    leaves: list[tuple[Any, Axis]] = []
+
+    def spread(axis: Axis, subtree: Any) -> None:
+        leaves.extend((leaf, axis) for leaf in jax.tree.leaves(subtree, is_leaf=_is_slot))
+
+    jax.tree.map(spread, prefix, tree, is_leaf=is_axis)
+    return leaves
+
+
+def _is_slot(value: Any) -> bool:
+    return isinstance(value, Slot)
+
+
+def axes_of_arguments(in_axes: Any, count: int, name: str) -> tuple[Any, ...]:
+    """Returns a tree of axes for each of `count` positional arguments.
+
+    Raises:
+        ValueError: `in_axes` is a sequence of another length.
+    """
+    if is_axis(in_axes):
+        return (in_axes,) * count
+    if isinstance(in_axes, Sequence):
+        if len(in_axes) != count:
+            raise ValueError(
+                f"{name} got in_axes of length {len(in_axes)} for {count} positional arguments. Give one entry for each argument, or one "
+                "axis for all."
+            )
+        return tuple(in_axes)
+    raise TypeError(
+        f"{name} got in_axes of type {type(in_axes).__name__}, expected an axis or a tuple with one entry for each argument."
+    )
+
+
+def axes_of_leaves(call: Call, in_axes: Sequence[Any]) -> list[Axis]:
+    """Returns the axis of each leaf of the packed modules.
+
+    Raises:
+        ValueError: two arguments share a variable but map it differently.
+    """
+    graphdef = call.spec.graphdef
+    axes: dict[int, tuple[Axis, int, tuple[Any, ...]]] = {}
+    for root, spec in _specs_by_root(call, in_axes):
+        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
+            axis = spec.axis_for(path, leaf_value(call, leaf)) if isinstance(spec, StateAxes) else spec
+            if leaf in axes and axes[leaf][0] != axis:
+                other = axes[leaf]
+                raise ValueError(
+                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from object {other[1]} at '{'/'.join(map(str, other[2]))}' with "
+                    f"axis {other[0]} and from object {root} at '{'/'.join(map(str, path))}' with axis {axis}. "
+                    "Map shared variables alike in all arguments."
+                )
+            axes[leaf] = axis, root, path
+    return [axes[leaf][0] for leaf in range(graphdef.num_leaves)]
+
+
+def _specs_by_root(call: Call, in_axes: Sequence[Any]) -> list[tuple[int, Axis]]:
+    """Returns `(root, axis or StateAxes)` for each place that an object was taken from; keywords are mapped over axis 0, as jax does."""
+    found: list[tuple[int, Axis]] = []
+    for place, root in call.spec.places:
+        found.append((root, 0 if isinstance(place, str) else in_axes[place]))
+    for place in call.spec.trees:
+        pairs = (
+            broadcast(0, call.kwargs[place])
+            if isinstance(place, str)
+            else broadcast(in_axes[place], call.args[place])
+        )
+        found += [(leaf.index, axis) for leaf, axis in pairs if _is_slot(leaf)]
+    return found
+
+
+def leaf_value(call: Call, leaf: int) -> Any:
+    """Returns the variable (or array) that is leaf number `leaf` of a call."""
+    count = len(call.walk.variables)
+    return call.walk.variables[leaf] if leaf < count else call.walk.arrays()[leaf - count]
+
+
+def without_objects(tree: Any, replacement: Axis = None) -> Any:
+    """Returns a tree of axes with `replacement` where it has `StateAxes`, which jax does not know."""
+    return jax.tree.map(
+        lambda axis: replacement if isinstance(axis, StateAxes) else axis, tree, is_leaf=is_axis
+    )
+
+
+def axes_after(
+    call: Call, in_axes: Sequence[Any], leaf_axes: Sequence[Axis], out: Any, out_axes: Any, outcome: Outcome
+) -> list[Axis]:
+    """Returns the axis of each leaf that a function changed or made (`outcome.leaves`).
+
+    A leaf that was there before keeps its axis. A new one takes that of the argument, or else of the output, that it can be reached from.
+    """
+    after = outcome.after
+    if after is None:
+        return [leaf_axes[leaf] for leaf in outcome.leaves]
+    found: dict[int, Axis] = {}
+    specs = [(after.roots[root], spec) for root, spec in _specs_by_root(call, in_axes)]
+    specs += [
+        (outcome.outputs[slot.index], axis) for slot, axis in broadcast(out_axes, out) if _is_slot(slot)
+    ]
+    for ref, spec in specs:
+        for path, leaf in leaves_below(after, ref):
+            if leaf not in found:
+                found[leaf] = (
+                    spec.axis_for(path, _example(after, leaf)) if isinstance(spec, StateAxes) else spec
+                )
+    for leaf, origin in enumerate(outcome.variable_origins):
+        if origin is not None:
+            found[leaf] = leaf_axes[origin]
+    return [found[leaf] for leaf in outcome.leaves]
+
+
+def _example(graphdef: GraphDef[Any], leaf: int) -> Any:
+    """Returns something that filters take for leaf number `leaf`."""
+    if leaf >= len(graphdef.variables):
+        return jnp.zeros(())
+    row = graphdef.variables[leaf]
+    return row.type.from_metadata(None, dict(row.metadata))

@@ -1,0 +1,41 @@
+"""`nnx.eval_shape`: what a function of modules returns, without computing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from easyflax.nnx.transforms.lift import bound_object, pack, run, unpack
+
+
+def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Returns the output of `f` with `jax.ShapeDtypeStruct`s in place of arrays; modules made inside are abstract modules.
+
+    The modules that are passed are not changed.
+
+    >>> from easyflax import nnx
+    >>> model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    >>> model.kernel.value
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+    fun, bound = bound_object(f)
+    call = pack((*bound, *args), kwargs)
+
+    def pure(values: Any, args: Any, kwargs: Any) -> Any:
+        return run(fun, call.spec, values, args, kwargs)
+
+    out, changed, outcome = jax.eval_shape(pure, call.walk.values(), call.args, call.kwargs)
+    if not outcome.outputs:
+        return out
+    return unpack(_copied(call), out, changed, outcome)
+
+
+def _copied(call: Any) -> Any:
+    """Returns the call with copies of its objects, so that writing to them changes nobody's."""
+    from easyflax.nnx.core.graph import clone
+    from easyflax.nnx.core.walk import walk
+
+    copies = clone(tuple(call.walk.roots)) if call.walk.roots else ()
+    return call._replace(walk=walk(*copies))

@@ -1,0 +1,202 @@
+"""`nnx.jit`: `jax.jit` for functions of modules.
+
+In steady state a call costs what `jax.jit` costs on a flat list of the same arrays: the walk of the modules is kept, their values are
+gathered into one list, and only what the function really changed comes back out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from easyflax.nnx.transforms.lift import Call, Outcome, Spec, bound_object, leaves_below, pack, run, unpack
+
+_MISSING: Any = object()
+_LEADING = 3  # arguments of the compiled function before the user's: the spec, the values to donate, and the other values
+
+
+class JitWrapped:
+    """A function compiled by `nnx.jit`; call it like the function."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        *,
+        static_argnums: int | Sequence[int] | None = None,
+        static_argnames: str | Iterable[str] | None = None,
+        donate_argnums: int | Sequence[int] | None = None,
+        donate_argnames: str | Iterable[str] | None = None,
+        **options: Any,
+    ) -> None:
+        functools.update_wrapper(self, fun)
+        self._fun, self._bound = bound_object(fun)
+        shift = len(self._bound)
+        static = _numbers_and_names(self._fun, static_argnums, static_argnames, shift)
+        donated = _numbers_and_names(self._fun, donate_argnums, donate_argnames, shift)
+        self._donated = frozenset([*donated[0], *donated[1]])
+        self._jitted = jax.jit(
+            _compiled(self._fun),
+            static_argnums=(0, *(number + _LEADING for number in static[0])),
+            static_argnames=static[1],
+            donate_argnums=(1, *(number + _LEADING for number in donated[0])),
+            donate_argnames=donated[1],
+            **options,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call, spec, donated, values = self._prepare(args, kwargs)
+        out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
+        return unpack(call, out, changed, outcome)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        """Lowers the function for the given arguments, as `jax.jit(f).lower` does. The modules are not changed."""
+        call, spec, donated, values = self._prepare(args, kwargs)
+        return self._jitted.lower(spec, donated, values, *call.args, **call.kwargs)
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
+        call = pack((*self._bound, *args) if self._bound else args, kwargs)
+        values = call.walk.values()
+        if not self._donated:
+            return call, call.spec, (), values
+        spec = _with_donation(call, self._donated)
+        if not spec.marked:
+            return call, spec, (), values
+        marked = set(spec.marked)
+        kept = [value for i, value in enumerate(values) if i not in marked]
+        return call, spec, [values[i] for i in spec.marked], kept
+
+
+def jit(
+    fun: Any = _MISSING,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Iterable[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Iterable[str] | None = None,
+    keep_unused: bool = False,
+    inline: bool = False,
+) -> Any:
+    """Compiles a function of modules and arrays with `jax.jit`; changes that it makes to the modules are kept.
+
+    Args:
+        fun: the function; without it, a decorator is returned. A method bound to a module works too.
+        static_argnums: positions of arguments that are constants of the program, hashable; compiled anew for each value.
+        static_argnames: the same by name.
+        donate_argnums: positions of arguments whose arrays may be overwritten; for a module, all its arrays.
+        donate_argnames: the same by name.
+        keep_unused: pass arguments that the function does not use to the device all the same.
+        inline: inline the function into the jaxpr of a function that calls it.
+
+    Raises:
+        TypeError: a static attribute of a module cannot be hashed.
+        TraceContextError: the function changes a module that it was not passed.
+
+    Example:
+
+        >>> import jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> class Counter(nnx.Module):
+        ...     def __init__(self):
+        ...         self.count = nnx.Variable(jnp.array(0))
+        >>> @nnx.jit
+        ... def increment(counter):
+        ...     counter.count += 1
+        >>> counter = Counter()
+        >>> increment(counter)
+        >>> int(counter.count)
+        1
+    """
+    options = {
+        "static_argnums": static_argnums,
+        "static_argnames": static_argnames,
+        "donate_argnums": donate_argnums,
+        "donate_argnames": donate_argnames,
+        "keep_unused": keep_unused,
+        "inline": inline,
+    }
+    if fun is _MISSING:
+        return lambda fun: JitWrapped(fun, **options)
+    return JitWrapped(fun, **options)
+
+
+def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the pure function that `jax.jit` compiles."""
+
+    def compiled(spec: Spec, donated: Sequence[Any], kept: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        if not spec.marked:
+            return run(fun, spec, kept, args, kwargs)
+        values: list[Any] = [_MISSING] * (len(donated) + len(kept))
+        for i, value in zip(spec.marked, donated, strict=True):
+            values[i] = value
+        rest = iter(kept)
+        values = [next(rest) if value is _MISSING else value for value in values]
+        out, changed, outcome = run(fun, spec, values, args, kwargs)
+        return out, *_with_donated(spec, values, changed, outcome)
+
+    compiled.__name__ = compiled.__qualname__ = getattr(
+        fun, "__name__", type(fun).__name__
+    )  # what profiles and jaxprs show
+    return compiled
+
+
+def _with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
+    """Returns the spec that also tells which leaves belong to donated arguments."""
+    key = call.spec, donated
+    spec = call.walk.specs.get(key)
+    if spec is None:
+        graphdef = call.spec.graphdef
+        roots = [graphdef.roots[index] for place, index in call.spec.places if place in donated]
+        marked = sorted({leaf for root in roots for _, leaf in leaves_below(graphdef, root)})
+        spec = call.walk.specs[key] = Spec(graphdef, call.spec.places, call.spec.trees, tuple(marked))
+    return spec
+
+
+def _with_donated(
+    spec: Spec, values: Sequence[Any], changed: Sequence[Any], outcome: Outcome
+) -> tuple[list[Any], Outcome]:
+    """Adds the donated leaves that did not change to what is returned: the caller's arrays are gone."""
+    new = dict(zip(outcome.leaves, changed, strict=True))
+    if outcome.after is None:
+        new = {**{i: values[i] for i in spec.marked}, **new}
+    else:
+        origins = {origin: i for i, origin in enumerate(outcome.variable_origins) if origin is not None}
+        new = {**{origins[i]: values[i] for i in spec.marked if i in origins}, **new}
+    leaves = tuple(sorted(new))
+    return [new[i] for i in leaves], dataclasses.replace(outcome, leaves=leaves)
+
+
+def _numbers_and_names(
+    fun: Callable[..., Any],
+    numbers: int | Sequence[int] | None,
+    names: str | Iterable[str] | None,
+    shift: int,
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Completes argument positions by their names and names by their positions, as `jax.jit` does.
+
+    Args:
+        shift: the number of arguments that are bound already, which `numbers` do not count.
+    """
+    found_numbers = [numbers] if isinstance(numbers, int) else list(numbers or ())
+    found_names = [names] if isinstance(names, str) else list(names or ())
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # built-in functions
+        parameters = []
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    found_numbers = [(n + len(positional) if n < 0 else n + shift) for n in found_numbers]
+    if names is None:
+        found_names = [
+            positional[n] for n in found_numbers if n < len(positional) and positional[n] in keyword
+        ]
+    elif numbers is None:
+        found_numbers = [positional.index(name) for name in found_names if name in positional]
+    return tuple(found_numbers), tuple(found_names)

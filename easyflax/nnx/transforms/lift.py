@@ -1,0 +1,334 @@
+"""The one mechanism under every transform: a function of modules as a pure function of arrays.
+
+A transform does four things.
+
+1. `pack` takes the modules out of the arguments and walks them (`core/walk.py`). What is left is a flat list of values, a static `Spec`
+   that says how to rebuild the modules and where they were, and the other arguments.
+2. It calls a jax transform on a function of those values, which calls `run`: new modules are built around the values, the user's function
+   is called on them, and they are walked again. `run` returns the function's output with modules taken out, the values that really
+   changed, and an `Outcome`, static, that says what these are.
+3. How the values are mapped, differentiated or scanned is the transform's own affair: it decides for each leaf.
+4. `unpack` writes the changes to the caller's modules and puts modules back into the output.
+
+A function may set and delete attributes, create variables and modules, and return modules: then the structure after the call differs from
+that before, `Outcome.after` holds it, and the caller's objects are brought into that structure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from easyflax.nnx.core.graphdef import ARRAY, VARIABLE, GraphDef, Ref, assemble, make_variables, resolve_root
+from easyflax.nnx.core.tracking import Tracked
+from easyflax.nnx.core.variables import Variable
+from easyflax.nnx.core.walk import Walk, walk
+
+_PLAIN, _OBJECT, _TREE = range(3)
+_kinds: dict[type, int] = {type(None): _PLAIN, np.ndarray: _PLAIN, list: _TREE, dict: _TREE, tuple: _TREE}
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Stands in an argument or output for the object that was taken out; a pytree without leaves."""
+
+    index: int
+
+
+class Spec:
+    """The static part of packed arguments.
+
+    Attributes:
+        graphdef: the structure of the objects, which are its roots.
+        places: where each root that was an argument of its own is: `(position or keyword, index of the root)`.
+        trees: positions and keywords of the arguments that hold objects deeper inside, as `Slot`s.
+        marked: numbers of leaves that the transform treats apart (`nnx.jit`: those it donates).
+    """
+
+    __slots__ = ("_hash", "graphdef", "marked", "places", "trees")
+
+    def __init__(
+        self,
+        graphdef: GraphDef[Any],
+        places: tuple[tuple[int | str, int], ...],
+        trees: tuple[int | str, ...] = (),
+        marked: tuple[int, ...] = (),
+    ) -> None:
+        self.graphdef = graphdef
+        self.places = places
+        self.trees = trees
+        self.marked = marked
+        self._hash = hash((graphdef, places, trees, marked))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Spec)
+            and self.places == other.places
+            and self.trees == other.trees
+            and self.marked == other.marked
+            and self.graphdef == other.graphdef
+        )
+
+    def fill(
+        self, args: Sequence[Any], kwargs: dict[str, Any], roots: Sequence[Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the arguments with the roots put back in."""
+        args, kwargs = list(args), dict(kwargs)
+        for place, index in self.places:
+            if isinstance(place, str):
+                kwargs[place] = roots[index]
+            else:
+                args[place] = roots[index]
+        for place in self.trees:
+            if isinstance(place, str):
+                kwargs[place] = put_back(kwargs[place], roots)
+            else:
+                args[place] = put_back(args[place], roots)
+        return args, kwargs
+
+
+class Call(NamedTuple):
+    """Packed arguments."""
+
+    spec: Spec
+    walk: Walk
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a function did to the objects it was called with; a pytree without leaves.
+
+    Attributes:
+        leaves: numbers of the leaves (variables first, then arrays) whose values are new, in the structure after the call.
+        outputs: references to the objects in the output, in that structure.
+        after: the structure after the call; None when it is the one before.
+        node_origins: for each node of `after` its number before, or None for a new one.
+        variable_origins: likewise for the variables.
+    """
+
+    leaves: tuple[int, ...]
+    outputs: tuple[Ref, ...] = ()
+    after: GraphDef[Any] | None = None
+    node_origins: tuple[int | None, ...] = ()
+    variable_origins: tuple[int | None, ...] = ()
+
+
+def kind_of_argument(value: Any) -> int:
+    """Whether `value` is plain to jax, an object with reference semantics, or a pytree that may hold some."""
+    kind = type(value)
+    found = _kinds.get(kind)
+    if found is None:
+        if isinstance(value, Tracked):
+            found = _OBJECT
+        else:
+            found = _PLAIN if jax.tree_util.all_leaves([value]) else _TREE
+        _kinds[kind] = found
+    return found
+
+
+def is_object(value: Any) -> bool:
+    """Whether `value` is a module, variable or state."""
+    return isinstance(value, Tracked)
+
+
+def take_out(tree: Any, objects: list[Any]) -> Any:
+    """Returns `tree` with the objects in it replaced by slots, and appends them to `objects` (each once)."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
+    if not any(map(is_object, leaves)):
+        return tree
+    return treedef.unflatten([Slot(_index_of(leaf, objects)) if is_object(leaf) else leaf for leaf in leaves])
+
+
+def _index_of(value: Any, objects: list[Any]) -> int:
+    for index, known in enumerate(objects):
+        if known is value:
+            return index
+    objects.append(value)
+    return len(objects) - 1
+
+
+def put_back(tree: Any, objects: Sequence[Any]) -> Any:
+    """Returns `tree` with slots replaced by the objects they stand for."""
+    return jax.tree.map(
+        lambda leaf: objects[leaf.index] if isinstance(leaf, Slot) else leaf,
+        tree,
+        is_leaf=lambda leaf: isinstance(leaf, Slot),
+    )
+
+
+def pack(args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
+    """Takes the objects out of the arguments of a call."""
+    objects: list[Any] = []
+    places: list[tuple[int | str, int]] = []
+    trees: list[int | str] = []
+    args, kwargs = list(args), dict(kwargs)
+    for place, value in [*enumerate(args), *kwargs.items()]:
+        kind = kind_of_argument(value)
+        if kind == _PLAIN:
+            continue
+        container: Any = args if isinstance(place, int) else kwargs
+        if kind == _OBJECT:
+            places.append((place, _index_of(value, objects)))
+            container[place] = None
+        else:
+            rest = take_out(value, objects)
+            if rest is not value:
+                container[place] = rest
+                trees.append(place)
+    found = walk(*objects)
+    key = tuple(places), tuple(trees)
+    spec = found.specs.get(key)
+    if spec is None:
+        spec = found.specs[key] = Spec(found.graphdef, *key)
+    return Call(spec, found, args, kwargs)
+
+
+def run(
+    f: Callable[..., Any], spec: Spec, values: Sequence[Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Any, list[Any], Outcome]:
+    """Calls `f` on objects built around `values`.
+
+    Returns:
+        the output with objects taken out, the values that changed, and what they are.
+    """
+    before = spec.graphdef
+    count = len(before.variables)
+    variables = make_variables(before, values[:count])
+    nodes = assemble(before, variables, values[count:])
+    roots = [resolve_root(ref, nodes, variables) for ref in before.roots]
+    filled, keywords = spec.fill(args, kwargs, roots)
+    out = f(*filled, **keywords)
+    returned: list[Any] = []
+    out = take_out(out, returned)
+    after = Walk((*roots, *returned))
+    return out, *_compare(before, values, nodes, variables, after)
+
+
+def _compare(
+    before: GraphDef[Any],
+    values: Sequence[Any],
+    nodes: Sequence[Any],
+    variables: Sequence[Variable[Any]],
+    after: Walk,
+) -> tuple[list[Any], Outcome]:
+    outputs = after.graphdef.roots[len(before.roots) :]
+    new_values = after.values()
+    if _same_objects(before, nodes, variables, after):
+        leaves = tuple(
+            i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new
+        )
+        return [new_values[i] for i in leaves], Outcome(leaves, outputs)
+    known_nodes = {id(node): i for i, node in enumerate(nodes)}
+    known_variables = {id(variable): i for i, variable in enumerate(variables)}
+    origins = tuple(known_variables.get(id(variable)) for variable in after.variables)
+    leaves = tuple(
+        i
+        for i, value in enumerate(new_values)
+        if i >= len(origins) or (origin := origins[i]) is None or value is not values[origin]
+    )
+    node_origins = tuple(
+        known_nodes.get(id(node)) if row.is_reference else None
+        for row, node in zip(after.graphdef.nodes, after.nodes, strict=True)
+    )
+    structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
+    return [new_values[i] for i in leaves], Outcome(leaves, outputs, structure, node_origins, origins)
+
+
+def _same_objects(
+    before: GraphDef[Any], nodes: Sequence[Any], variables: Sequence[Variable[Any]], after: Walk
+) -> bool:
+    return (
+        before.same_tables(after.graphdef)
+        and before.roots == after.graphdef.roots[: len(before.roots)]
+        and all(a is b for a, b in zip(variables, after.variables, strict=True))
+        and all(
+            a is b for a, b, row in zip(nodes, after.nodes, before.nodes, strict=True) if row.is_reference
+        )
+    )
+
+
+def unpack(call: Call, out: Any, values: Sequence[Any], outcome: Outcome) -> Any:
+    """Writes what changed to the caller's objects and returns the output with objects put back in."""
+    found = call.walk
+    if outcome.after is None and found.can_store(outcome.leaves):
+        if values:
+            found.store(outcome.leaves, values)
+        nodes, variables = found.nodes, found.variables
+    else:
+        nodes, variables = _restructure(found, values, outcome)
+    if not outcome.outputs:
+        return out
+    return put_back(out, [resolve_root(ref, nodes, variables) for ref in outcome.outputs])
+
+
+def _restructure(
+    found: Walk, values: Sequence[Any], outcome: Outcome
+) -> tuple[list[Any], Sequence[Variable[Any]]]:
+    """Brings the caller's objects into the structure after the call."""
+    after = outcome.after
+    if after is None:  # the same structure, with arrays to set inside of immutable containers
+        after = found.graphdef
+        outcome = dataclasses.replace(
+            outcome,
+            node_origins=tuple(i if row.is_reference else None for i, row in enumerate(after.nodes)),
+            variable_origins=tuple(range(len(after.variables))),
+        )
+    new = dict(zip(outcome.leaves, values, strict=True))
+    variables: list[Variable[Any]] = []
+    for i, (row, origin) in enumerate(zip(after.variables, outcome.variable_origins, strict=True)):
+        if origin is None:
+            variables.append(row.type.from_metadata(new[i], dict(row.metadata)))
+            continue
+        variable = found.variables[origin]
+        if i in new:
+            variable.set_raw_value(new[i])
+        if dict(row.metadata) != variable._metadata:
+            variable.set_metadata(dict(row.metadata))
+        variables.append(variable)
+    count = len(after.variables)
+    kept = found.arrays()
+    arrays = [new[count + i] if count + i in new else kept[i] for i in range(after.num_arrays)]
+    existing = [None if origin is None else found.nodes[origin] for origin in outcome.node_origins]
+    return assemble(after, variables, arrays, existing), variables
+
+
+def leaf_paths(graphdef: GraphDef[Any]) -> list[tuple[Any, ...]]:
+    """Returns the path of each leaf, beginning with the number of the root that it is below."""
+    paths = graphdef.paths()
+    joined = [*paths.variables, *paths.arrays]
+    return joined if len(graphdef.roots) > 1 else [(0, *path) for path in joined]
+
+
+def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any, ...], int]]:
+    """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one root."""
+    count = len(graphdef.variables)
+    for path, tag, payload in graphdef.with_roots((root,)).iter_refs():
+        if tag == VARIABLE:
+            yield path, payload
+        elif tag == ARRAY:
+            yield path, count + payload
+
+
+def bound_object(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Returns a function and its leading arguments: for a method bound to a module, the plain function and the module."""
+    owner = getattr(f, "__self__", None)
+    if isinstance(owner, Tracked) and hasattr(f, "__func__"):
+        return f.__func__, (owner,)
+    return f, ()
+
+
+def named_like(f: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `wrapper` with the name and documentation of `f`."""
+    return functools.update_wrapper(wrapper, f)

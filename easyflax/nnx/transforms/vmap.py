@@ -1,0 +1,115 @@
+"""`nnx.vmap`: functions of modules over a batch of modules, or of inputs, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+
+from easyflax.nnx.transforms.axes import (
+    Axis,
+    StateAxes,
+    axes_after,
+    axes_of_arguments,
+    axes_of_leaves,
+    is_axis,
+    without_objects,
+)
+from easyflax.nnx.transforms.lift import Call, bound_object, named_like, pack, run, unpack
+
+_MISSING: Any = object()
+
+
+def vmap(
+    f: Any = _MISSING,
+    *,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Hashable | tuple[Hashable, ...] | None = None,
+) -> Any:
+    """Maps a function of modules and arrays over an axis, as `jax.vmap` does for arrays.
+
+    Args:
+        f: the function; without it, a decorator is returned.
+        in_axes: an axis (None: not mapped) for all positional arguments, or a tuple of trees of axes; for a module, an axis for all its variables or
+            `nnx.StateAxes` by filter. Keyword arguments are mapped over axis 0.
+        out_axes: the same for the output; modules may be made inside.
+        axis_name: a name for the axis, for collectives inside.
+        axis_size: the size of the axis, where no argument has it.
+        spmd_axis_name: the mesh axis that the mapped axis is sharded over.
+
+    Raises:
+        ValueError: arguments share a variable but map it differently; a variable that is not mapped gets a different value in each call.
+
+    Example:
+
+        >>> import jax
+        >>> from easyflax import nnx
+        >>> make = nnx.vmap(lambda key: nnx.Linear(2, 3, rngs=nnx.Rngs(key)))
+        >>> make(jax.random.split(jax.random.key(0), 5)).kernel.shape
+        (5, 2, 3)
+    """
+    options = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
+    if f is _MISSING:
+        return lambda f: vmap(f, in_axes=in_axes, out_axes=out_axes, **options)  # type: ignore[arg-type]
+    fun, bound = bound_object(f)
+
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        call = pack((*bound, *args), kwargs)
+        axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args), "vmap")
+        return _map(fun, call, axes, out_axes, options)
+
+    return named_like(f, mapped)
+
+
+def _map(
+    fun: Callable[..., Any], call: Call, in_axes: Sequence[Any], out_axes: Any, options: dict[str, Any]
+) -> Any:
+    leaf_axes = axes_of_leaves(call, in_axes)
+    groups = _all_axes(
+        [*in_axes, out_axes, 0]
+    )  # what comes back is grouped by axis, since its number is only known once traced
+
+    def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        out, changed, outcome = run(fun, call.spec, values, args, kwargs)
+        axes = axes_after(call, in_axes, leaf_axes, out, out_axes, outcome)
+        return (
+            out,
+            [[v for v, axis in zip(changed, axes, strict=True) if axis == g] for g in groups],
+            (outcome, _Axes(tuple(axes))),
+        )
+
+    arg_axes = [without_objects(axis) for axis in in_axes]
+    mapped = jax.vmap(
+        pure, in_axes=(leaf_axes, arg_axes, 0), out_axes=(without_objects(out_axes, 0), groups, 0), **options
+    )
+    out, by_axis, (outcome, axes) = mapped(call.walk.values(), call.args, call.kwargs)
+    rest = {axis: iter(values) for axis, values in zip(groups, by_axis, strict=True)}
+    return unpack(call, out, [next(rest[axis]) for axis in axes.axes], outcome)
+
+
+@jax.tree_util.register_static
+class _Axes:
+    """The axes of the values that come back; a pytree without leaves."""
+
+    def __init__(self, axes: tuple[Axis, ...]) -> None:
+        self.axes = axes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Axes) and self.axes == other.axes
+
+    def __hash__(self) -> int:
+        return hash(self.axes)
+
+
+def _all_axes(trees: Any) -> list[Axis]:
+    """Returns the different axes in trees of axes."""
+    found: list[Axis] = []
+    for axis in jax.tree.leaves(trees, is_leaf=is_axis):
+        for one in axis.axes if isinstance(axis, StateAxes) else (axis,):
+            if one not in found:
+                found.append(one)
+    return found
