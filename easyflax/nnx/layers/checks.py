@@ -1,0 +1,132 @@
+"""What layers check of their arguments and inputs before they compute, and how errors name a layer.
+
+All checks look at static shapes and dtypes only: they work while tracing and cost nothing in a compiled
+function.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from easyflax.nnx.core.graph import iter_modules
+from easyflax.nnx.core.module import Module
+
+__all__ = ["check_features", "check_mask", "check_rngs", "check_sizes", "describe"]
+
+
+def describe(layer: Module) -> str:
+    """Returns the layer's type and its path in the model that was called, if any: `Linear 'encoder.head'`."""
+    for model in _callers():
+        for path, module in iter_modules(model):
+            if module is layer and path:
+                return f"{type(layer).__name__} '{'.'.join(map(str, path))}'"
+    return type(layer).__name__
+
+
+def _callers() -> Iterator[Module]:
+    """The modules that functions on the stack were called with as their first argument, outermost first."""
+    modules = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(first, Module):
+            modules.append(first)
+        frame = frame.f_back  # type: ignore[assignment]
+    return reversed(modules)
+
+
+def check_features(
+    layer: Module, inputs: Any, features: int, *, argument: str, axis: int = -1, spatial_axes: int = 0
+) -> None:
+    """Checks the size of `inputs` along `axis`, and that it has `spatial_axes` axes besides.
+
+    Args:
+        layer: named in the error.
+        inputs: what the layer was called with.
+        features: the size that its parameters expect.
+        argument: the constructor's argument that decides it, for the advice.
+        axis: where the features are.
+        spatial_axes: how many axes there must be besides that one.
+
+    Raises:
+        ValueError: `inputs` has too few axes, or another size along `axis`.
+    """
+    shape = np.shape(inputs)
+    sizes = ["..."] + ["size"] * spatial_axes + [str(features)]
+    layout = f"({', '.join(sizes)})" if axis == -1 else f"with {features} along axis {axis}"
+    needed = max(spatial_axes + 1, axis + 1 if axis >= 0 else -axis)
+    if len(shape) < needed:
+        raise ValueError(
+            f"{describe(layer)}: got an input of shape {shape}, expected at least {needed} axes, {layout}.\n"
+            "Reshape the input, or add the missing axes, for example x[None] for a batch or x[..., None] for "
+            "features."
+        )
+    if shape[axis] != features:
+        place = "its last axis" if axis == -1 else f"axis {axis}"
+        raise ValueError(
+            f"{describe(layer)}: got an input of shape {shape} with {shape[axis]} features in {place}, "
+            f"expected {layout}.\nPass inputs of that shape, or rebuild the layer with "
+            f"{argument}={shape[axis]}."
+        )
+
+
+def check_sizes(layer: Module, **sizes: Any) -> None:
+    """Checks constructor arguments that must be positive integers.
+
+    Raises:
+        TypeError: one is no integer.
+        ValueError: one is zero or negative.
+    """
+    for name, size in sizes.items():
+        try:
+            value = operator.index(size)
+        except TypeError:
+            raise TypeError(
+                f"{type(layer).__name__}: got {name}={size!r} of type {type(size).__name__}, expected a "
+                f"positive integer. Pass {name} as an int."
+            ) from None
+        if value < 1:
+            raise ValueError(
+                f"{type(layer).__name__}: got {name}={value}, expected a positive integer. Pass {name} of at "
+                "least 1."
+            )
+
+
+def check_rngs(layer: Module, rngs: Any) -> None:
+    """Checks that no seed or key was given where `nnx.Rngs` is expected.
+
+    Raises:
+        TypeError: `rngs` is an integer or an array.
+    """
+    if isinstance(rngs, (int, np.ndarray, jax.Array)):
+        raise TypeError(
+            f"{type(layer).__name__}: got rngs of type {type(rngs).__name__}, expected nnx.Rngs. "
+            "Wrap the seed or key: rngs=nnx.Rngs(0)."
+        )
+
+
+def check_mask(layer: Module, inputs: Any, mask: Any) -> None:
+    """Checks that `mask`, if there is one, broadcasts to the shape of `inputs`.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if mask is None:
+        return
+    try:
+        fits = np.broadcast_shapes(np.shape(mask), np.shape(inputs)) == np.shape(inputs)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{describe(layer)}: got a mask of shape {np.shape(mask)} for an input of shape "
+            f"{np.shape(inputs)}, expected a shape that broadcasts to the input's. Add axes of size 1, for "
+            "example mask[:, None] for one entry a row."
+        )

@@ -1,0 +1,67 @@
+"""Which dtype a layer computes in: the one it was told, or the one its inputs and parameters promote to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+__all__ = ["PromoteDtype", "canonicalize_dtype", "promote_dtype"]
+
+
+class PromoteDtype(Protocol):
+    """What layers take as `promote_dtype`: brings arrays (and `None`s, left alone) to one dtype."""
+
+    def __call__(
+        self, args: Sequence[Any], /, *, dtype: DTypeLike | None = None, inexact: bool = True
+    ) -> Any: ...
+
+
+def canonicalize_dtype(*args: ArrayLike | None, dtype: DTypeLike | None = None, inexact: bool = True) -> Any:
+    """Returns `dtype`, or where it is None the dtype that `args` promote to.
+
+    Args:
+        *args: arrays or scalars; `None`s do not count.
+        dtype: taken as it is when given.
+        inexact: whether the result must be floating or complex; integers then promote to float32.
+
+    Raises:
+        ValueError: `dtype` is neither floating nor complex, and `inexact` is True.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.dtypes import canonicalize_dtype
+        >>> canonicalize_dtype(jnp.ones(2, "int32"), None, jnp.ones(2, "bfloat16"))
+        dtype(bfloat16)
+        >>> canonicalize_dtype(jnp.ones(2, "int32"))
+        dtype('float32')
+    """
+    if dtype is None:
+        dtype = jnp.result_type(*(jnp.asarray(x) for x in args if x is not None))
+        if inexact and not jnp.issubdtype(dtype, jnp.inexact):
+            dtype = jnp.promote_types(jnp.float32, dtype)
+    if inexact and not jnp.issubdtype(dtype, jnp.inexact):
+        raise ValueError(
+            f"Got dtype {jnp.dtype(dtype).name}, expected a floating or complex one. "
+            "Pass for example dtype=jnp.float32, or None to infer it from the inputs and parameters."
+        )
+    return dtype
+
+
+def promote_dtype(
+    args: Sequence[ArrayLike | None], /, *, dtype: DTypeLike | None = None, inexact: bool = True
+) -> tuple[jax.Array | None, ...]:
+    """Returns `args` as arrays of one dtype, that of `canonicalize_dtype`; `None`s stay.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.dtypes import promote_dtype
+        >>> x, kernel, bias = promote_dtype((jnp.ones(2, "int32"), jnp.ones(2, "bfloat16"), None))
+        >>> x.dtype, kernel.dtype, bias
+        (dtype(bfloat16), dtype(bfloat16), None)
+    """
+    dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
+    return tuple(None if x is None else jnp.asarray(x, dtype) for x in args)
