@@ -45,8 +45,7 @@ def lowest(session: nox.Session) -> None:
     """The tests, with the lowest version of each runtime dependency that pyproject.toml allows."""
     session.install("uv")
     bounds = Path(session.create_tmp()) / "lowest.txt"
-    python = session.run("python", "-c", "import sys; print(sys.executable)", silent=True).strip()
-    resolve = ("uv", "pip", "compile", "--python", python, "--resolution", "lowest-direct", "--no-annotate")
+    resolve = ("uv", "pip", "compile", "--python-version", str(session.python), "--resolution", "lowest-direct")
     session.run(*resolve, "pyproject.toml", "--output-file", str(bounds), silent=True)
     session.install("-e", ".[test]", "-c", str(bounds))
     session.run("pytest", "-n", "auto", *session.posargs)
