@@ -1,0 +1,121 @@
+"""Keras as the oracle: twenty steps with the same gradients, or on the same loss, end in the same place."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import optax
+import pytest
+
+import easyflax.optimizers as optimizers
+
+STEPS = 20
+RNG = np.random.default_rng(0)
+START = {"kernel": RNG.normal(size=(4, 3)).astype("float32"), "bias": np.zeros(3, "float32")}
+GRADS = [
+    {name: RNG.normal(size=w.shape).astype("float32") for name, w in START.items()} for _ in range(STEPS)
+]
+
+CASES = [
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("SGD", {"clipnorm": 0.5}),
+    ("SGD", {"clipvalue": 0.3}),
+    ("SGD", {"global_clipnorm": 0.7}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.5, "rho": 0.8}),
+    ("RMSprop", {"centered": True}),
+    ("Adam", {}),
+    ("Adam", {"learning_rate": 0.1, "beta_1": 0.5, "beta_2": 0.9}),
+    ("AdamW", {}),
+    ("AdamW", {"learning_rate": 0.05, "weight_decay": 0.2}),
+    ("Nadam", {}),
+    ("Adamax", {}),
+    ("Lamb", {}),
+    ("Lion", {"weight_decay": 0.01}),
+    ("Adagrad", {"learning_rate": 0.1}),
+    ("Adadelta", {"learning_rate": 1.0}),
+]
+
+
+def _ours(optimizer, grads=GRADS, change=None):
+    tx = optimizers.get(optimizer)
+    params, state = dict(START), tx.init(START)
+    for step, grad in enumerate(grads):
+        if change and step in change:
+            state = optimizers.set_learning_rate(state, change[step])
+        updates, state = jax.jit(tx.update)(grad, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def _keras(optimizer, grads=GRADS, change=None):
+    variables = {name: keras.Variable(value) for name, value in START.items()}
+    optimizer.build(list(variables.values()))
+    for step, grad in enumerate(grads):
+        if change and step in change:
+            optimizer.learning_rate = change[step]
+        optimizer.apply([grad[name] for name in variables])
+    return {name: np.asarray(variable) for name, variable in variables.items()}
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_twenty_steps_end_where_kerass_end(name, arguments):
+    ours = _ours(getattr(optimizers, name)(**arguments))
+    theirs = _keras(getattr(keras.optimizers, name)(**arguments))
+    for key, start in START.items():
+        assert np.abs(theirs[key] - start).max() > 1e-4  # they did move
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "lion", "lamb"]
+)
+def test_a_name_has_kerass_defaults(name):
+    theirs = _keras({"lamb": keras.optimizers.Lamb}.get(name, lambda: keras.optimizers.get(name))())
+    ours = _ours(name)
+    for key in START:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("SGD", {"momentum": 0.9}), ("RMSprop", {"momentum": 0.5}), ("Adam", {})]
+)
+def test_a_learning_rate_that_changes_acts_as_in_keras(name, arguments):
+    change = {5: 0.05, 12: 0.001}
+    ours = _ours(getattr(optimizers, name)(**arguments), change=change)
+    theirs = _keras(getattr(keras.optimizers, name)(**arguments), change=change)
+    for key in START:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_the_loss_curve_of_a_small_network_equals_kerass(name):
+    x = RNG.normal(size=(32, 4)).astype("float32")
+    y = np.tanh(x @ RNG.normal(size=(4, 3))).astype("float32")
+
+    def loss(params):
+        return jnp.mean((jnp.tanh(x @ params["kernel"] + params["bias"]) - y) ** 2)
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    tx = optimizers.get(getattr(optimizers, name)(learning_rate=0.02))
+    params, state, ours = dict(START), tx.init(START), []
+    optimizer = getattr(keras.optimizers, name)(learning_rate=0.02)
+    variables = {key: keras.Variable(value) for key, value in START.items()}
+    optimizer.build(list(variables.values()))
+    theirs = []
+    for _ in range(STEPS):
+        value, grads = value_and_grad(params)
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        ours.append(value)
+        value, grads = value_and_grad({key: variable.value for key, variable in variables.items()})
+        optimizer.apply([grads[key] for key in variables])
+        theirs.append(value)
+    assert theirs[-1] < 0.98 * theirs[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
