@@ -190,7 +190,9 @@ def set_item(owner: Pytree, name: Any, value: Any) -> None:
         object.__setattr__(owner, name, value)  # also runs property setters of subclasses
     else:
         attributes[name] = value
-    if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+    if isinstance(old, jax.Array) and isinstance(value, jax.Array):
+        owner._value_changed()
+    elif old is not value:
         owner._structure_changed()
 
 

@@ -127,7 +127,9 @@ class State(Tracked, MutableMapping[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         old = self._mapping.get(key, _MISSING)
         self._mapping[key] = value = _nested(value)
-        if old is not value and not (isinstance(old, jax.Array) and isinstance(value, jax.Array)):
+        if isinstance(old, jax.Array) and isinstance(value, jax.Array):
+            self._value_changed()
+        elif old is not value:
             self._structure_changed()
 
     def __delitem__(self, key: Any) -> None:

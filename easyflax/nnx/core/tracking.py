@@ -11,6 +11,7 @@ it was made at, since a value from an inner level must not be stored in an objec
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from jax.extend.core import get_opaque_trace_state
@@ -19,12 +20,25 @@ current_trace = get_opaque_trace_state
 
 
 class Token:
-    """Says whether a kept traversal still describes the objects it was made from."""
+    """What a kept traversal leaves with the objects that it visited.
 
-    __slots__ = ("valid",)
+    Attributes:
+        valid: whether the traversal still describes their structure.
+        peers: tokens of other traversals that share a variable with this one.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_walk", "peers", "valid")
+
+    def __init__(self, walk: Any) -> None:
         self.valid = True
+        self.peers: list[Token] = []
+        self._walk = weakref.ref(walk)  # the objects must not keep a traversal, and the arrays it knows, alive
+
+    def forget_values(self) -> None:
+        """Makes the traversal read the values of its variables anew."""
+        walk = self._walk()
+        if walk is not None:
+            walk.kept_values = None
 
 
 class Tracked:
@@ -51,13 +65,23 @@ class Tracked:
             return
         if len(tokens) >= 8:  # drop those whose traversal was given up or found stale elsewhere
             tokens[:] = [known for known in tokens if known.valid]
+        for known in tokens:
+            if known not in token.peers:
+                token.peers.append(known)
+                known.peers.append(token)
         tokens.append(token)
 
     def _structure_changed(self) -> None:
         if self._tokens is not None:
             for token in self._tokens:
                 token.valid = False
+                token.forget_values()
             _set_tokens(self, None)
+
+    def _value_changed(self) -> None:
+        if self._tokens is not None:
+            for token in self._tokens:
+                token.forget_values()
 
     def _is_current(self) -> bool:
         """Whether the object was made at the trace level that is running now."""

@@ -45,7 +45,7 @@ class Lender(Protocol):
     """Holds the values of variables that were lent to it (see `lend`)."""
 
     def fetch(self) -> None:
-        """Gives every lent variable its value back, with `set_raw_value`."""
+        """Gives every lent variable its value back, with `give_back`."""
         ...
 
 
@@ -145,8 +145,9 @@ class Variable(Tracked, Generic[A]):
     def set_raw_value(self, value: A) -> None:
         """Replaces the stored value, without hooks."""
         self._check_can_update()
+        if self._lender is not None:
+            self._lender.fetch()  # so that the lender sees what was changed
         _set_raw(self, value)
-        _set_lender(self, None)
 
     def copy_from(self, other: Variable[A]) -> None:
         """Takes over the value and metadata of a variable of the same kind."""
@@ -343,11 +344,16 @@ class Variable(Tracked, Generic[A]):
 
 
 _SLOTS = frozenset(("_lender", "_metadata", "_raw_value", "_tokens", "_trace", "_walks"))
-_set_raw: Any = Variable._raw_value.__set__  # type: ignore[attr-defined]
+store_raw: Any = Variable._raw_value.__set__  # type: ignore[attr-defined]  # tells nobody: see `Walk.store`
 _set_metadata: Any = Variable._metadata.__set__  # type: ignore[attr-defined]
 _set_lender: Any = Variable._lender.__set__  # type: ignore[attr-defined]
 _del_raw: Any = Variable._raw_value.__delete__  # type: ignore[attr-defined]
-store_raw = _set_raw  # for the lifting mechanism, which checks the trace level once for many variables
+
+
+def _set_raw(variable: Variable[Any], value: Any) -> None:
+    store_raw(variable, value)
+    if variable._tokens is not None:
+        variable._value_changed()
 
 
 def _hooks(variable: Variable[Any], name: str) -> Sequence[Callable[..., Any]]:
@@ -380,6 +386,13 @@ def lend(variables: Iterable[Variable[Any]], lender: Lender) -> None:
     for variable in variables:
         _set_lender(variable, lender)
         _del_raw(variable)
+        variable._value_changed()
+
+
+def give_back(variable: Variable[Any], value: Any) -> None:
+    """Ends the loan of a variable; for lenders. The value must be concrete, whatever trace is running."""
+    _set_raw(variable, value)
+    _set_lender(variable, None)
 
 
 def is_lent(variable: Variable[Any]) -> bool:

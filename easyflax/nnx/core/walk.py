@@ -51,11 +51,14 @@ class Walk:
     """
 
     __slots__ = (
+        "__weakref__",
         "_guards",
         "_opaque",
         "_pinned",
         "_trace",
         "graphdef",
+        "is_kept",
+        "kept_values",
         "nodes",
         "roots",
         "slots",
@@ -69,9 +72,11 @@ class Walk:
         self.nodes: list[Any] = []
         self.variables: list[Variable[Any]] = []
         self.slots: list[tuple[Any, Any]] = []
-        self.token = Token()
+        self.token = Token(self)
+        self.kept_values: list[Any] | None = None
         self.specs: dict[Any, Any] = {}
         self._guards: list[tuple[Any, Any, Any]] = []
+        self.is_kept = False
         self._pinned = False
         self._opaque = False
         self._trace: Any = None
@@ -82,10 +87,17 @@ class Walk:
         return self.token.valid and not self._opaque and (not self._guards or self._items_are_same())
 
     def values(self) -> list[Any]:
-        """Returns the variables' values, followed by the arrays without a variable."""
+        """Returns the variables' values, followed by the arrays without a variable; not to be changed by the caller.
+
+        The list is kept until one of the values changes, since reading many variables takes as long as calling a compiled function.
+        """
+        if self.kept_values is not None:
+            return self.kept_values
         values = [variable._raw_value for variable in self.variables]
         if self.slots:
             values += [container[key] for container, key in self.slots]
+        if self.is_kept:
+            self.kept_values = values
         return values
 
     def arrays(self) -> list[Any]:
@@ -103,13 +115,17 @@ class Walk:
             TraceContextError: a variable belongs to another trace level.
         """
         self.check_trace()
-        variables, count = self.variables, len(self.variables)
+        variables, count, kept = self.variables, len(self.variables), self.kept_values
         for position, value in zip(positions, values, strict=True):
             if position < count:
                 store_raw(variables[position], value)
             else:
                 container, key = self.slots[position - count]
                 container[key] = value
+            if kept is not None:
+                kept[position] = value
+        for peer in self.token.peers:
+            peer.forget_values()
 
     def check_trace(self) -> None:
         """Raises a TraceContextError if a variable may not be changed at the trace level that is running."""
@@ -158,14 +174,20 @@ def walk(*roots: Any) -> Walk:
     new = Walk(roots)
     if new._opaque:
         return new
+    new.is_kept = True
     if kept is None:
         set_walks(first, {key: new})
     else:
         kept.pop(key, None)
         while len(kept) >= _KEPT_WALKS:
-            kept.pop(next(iter(kept))).token.valid = False
+            _give_up(kept.pop(next(iter(kept))))
         kept[key] = new
     return new
+
+
+def _give_up(old: Walk) -> None:
+    old.token.valid = False
+    old.kept_values = None
 
 
 class _Visitor:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from easyflax.nnx.transforms.lift import Call, Outcome, Spec, bound_object, leaves_below, pack, run, unpack
+from easyflax.nnx.transforms.lift import Call, Outcome, Spec, bound_object, leaves_below, pack, pack_positional, run, unpack
 
 _MISSING: Any = object()
 _LEADING = 3  # arguments of the compiled function before the user's: the spec, the values to donate, and the other values
@@ -49,6 +49,18 @@ class JitWrapped:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._bound:
+            args = (*self._bound, *args)
+        if not kwargs and not self._donated:
+            call = pack_positional(args)
+            if call is not None:
+                found, spec, rest = call
+                out, changed, outcome = self._jitted(spec, (), found.values(), *rest)
+                if outcome.is_plain:
+                    if changed:
+                        found.store(outcome.leaves, changed)
+                    return out
+                return unpack(Call(spec, found, rest, kwargs), out, changed, outcome)
         call, spec, donated, values = self._prepare(args, kwargs)
         out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
         return unpack(call, out, changed, outcome)
@@ -58,11 +70,11 @@ class JitWrapped:
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         """Lowers the function for the given arguments, as `jax.jit(f).lower` does. The modules are not changed."""
-        call, spec, donated, values = self._prepare(args, kwargs)
+        call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
         return self._jitted.lower(spec, donated, values, *call.args, **call.kwargs)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
-        call = pack((*self._bound, *args) if self._bound else args, kwargs)
+        call = pack(args, kwargs)
         values = call.walk.values()
         if not self._donated:
             return call, call.spec, (), values

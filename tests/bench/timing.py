@@ -1,0 +1,42 @@
+"""Times contenders side by side: interleaved in one run, so that a machine that slows down slows all of them down."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def interleaved(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 40, calls: int = 50) -> dict[str, list[float]]:
+    """Returns for each contender the seconds a call took, one figure a round (the mean over `calls` calls).
+
+    Garbage collection is off while a contender runs and happens between rounds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in contenders.values():
+        for _ in range(5):
+            run()
+    names = list(contenders)
+    for number in range(rounds):
+        order = names if number % 2 == 0 else names[::-1]
+        gc.collect()
+        gc.disable()
+        for name in order:
+            run = contenders[name]
+            start = time.perf_counter()
+            for _ in range(calls):
+                run()
+            times[name].append((time.perf_counter() - start) / calls)
+        gc.enable()
+    return times
+
+
+def table(times: Mapping[str, list[float]], baseline: str, title: str) -> str:
+    """Returns a Markdown table of medians, spread (quartiles) and the median of the ratios to `baseline` round by round."""
+    lines = [f"| {title} | median us | quartiles us | times {baseline} |", "|---|---|---|---|"]
+    for name, seconds in times.items():
+        low, middle, high = (1e6 * q for q in statistics.quantiles(seconds, n=4))
+        ratio = statistics.median(a / b for a, b in zip(seconds, times[baseline], strict=True))
+        lines.append(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {ratio:.2f} |")
+    return "\n".join(lines)
