@@ -1,7 +1,8 @@
-"""The cost of calling a function compiled by `nnx.jit`, next to plain `jax.jit` on the same arrays as a flat list.
+"""The cost of calling a function compiled by `nnx.jit`, next to plain `jax.jit` on a flat list of the arrays.
 
-Run: `python tests/bench/bench_jit_dispatch.py`. Two calls: one that only reads the model, and one that takes model and optimizer and changes one
-parameter of the model. Sizes are kept tiny, so that what is measured is dispatch. flax is measured too where it is installed.
+Run: `python tests/bench/bench_jit_dispatch.py`. Three calls: one only reads the model, one takes model and
+optimizer and changes a bias and the step counter, one changes everything. Arrays are tiny, so that what is
+measured is dispatch. flax is measured too where it is installed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ def read_only(layers: int) -> str:
     contenders["jax.jit, flat list"] = lambda: flat(leaves, x)
     for name, lib in _libraries().items():
         contenders[name] = _bind(lib.jit(_read), _model(lib, layers), x)
-    return table(interleaved(contenders, rounds=30, calls=20 if layers > 50 else 100), "jax.jit, flat list", f"reads, {layers} layers")
+    return table(
+        interleaved(contenders, rounds=30, calls=20 if layers > 50 else 100),
+        "jax.jit, flat list",
+        f"reads, {layers} layers",
+    )
 
 
 def changes_little(layers: int) -> str:
@@ -102,7 +107,9 @@ def changes_all(layers: int) -> str:
         state = donated(state, x)
 
     def update(model, optimizer, x):
-        for variable in jax.tree.leaves((nnx.state(model), nnx.state(optimizer)), is_leaf=lambda v: isinstance(v, nnx.Variable)):
+        for variable in jax.tree.leaves(
+            (nnx.state(model), nnx.state(optimizer)), is_leaf=lambda v: isinstance(v, nnx.Variable)
+        ):
             variable.value = variable.value + x.astype(variable.dtype)
 
     contenders["jax.jit, flat, donated"] = run_donated
@@ -110,7 +117,11 @@ def changes_all(layers: int) -> str:
     contenders["easyflax nnx.jit, donated"] = _bind(
         nnx.jit(update, donate_argnums=(0, 1)), *_donatable(layers), x
     )
-    return table(interleaved(contenders, rounds=20, calls=10), "jax.jit, flat, donated", f"changes all, {layers} layers")
+    return table(
+        interleaved(contenders, rounds=20, calls=10),
+        "jax.jit, flat, donated",
+        f"changes all, {layers} layers",
+    )
 
 
 def _donatable(layers: int):

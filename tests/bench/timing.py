@@ -1,4 +1,4 @@
-"""Times contenders side by side: interleaved in one run, so that a machine that slows down slows all of them down."""
+"""Times contenders interleaved in one run, so that a machine that slows down slows all of them down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], *, rounds: int = 40, calls: int = 50) -> dict[str, list[float]]:
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 40, calls: int = 50
+) -> dict[str, list[float]]:
     """Returns for each contender the seconds a call took, one figure a round (the mean over `calls` calls).
 
     Garbage collection is off while a contender runs and happens between rounds.
@@ -33,7 +35,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], *, rounds: int =
 
 
 def table(times: Mapping[str, list[float]], baseline: str, title: str) -> str:
-    """Returns a Markdown table of medians, spread (quartiles) and the median of the ratios to `baseline` round by round."""
+    """Returns a Markdown table: medians, quartiles, and the median over rounds of the ratios to `baseline`."""
     lines = [f"| {title} | median us | quartiles us | times {baseline} |", "|---|---|---|---|"]
     for name, seconds in times.items():
         low, middle, high = (1e6 * q for q in statistics.quantiles(seconds, n=4))

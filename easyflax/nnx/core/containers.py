@@ -1,7 +1,7 @@
 """`List` and `Dict`: containers that are modules, so that items assigned to them are tracked like attributes.
 
-Plain lists, tuples and dicts of modules work as attributes too; these are for those who want the container itself to be shared by
-reference, and are cheaper to check for changes.
+Plain lists, tuples and dicts of modules work as attributes too; these are for those who want the container
+itself to be shared by reference, and are cheaper to check for changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How modules, variables and states are shown: `repr` for terminals, Treescope in notebooks where it is installed."""
+"""How modules, variables and states are shown: `repr` for terminals, Treescope in notebooks where it is "
+"installed."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _SHOWN_ITEMS = 8  # an array with more elements is shown as shape and dtype
 
 
 def format_object(value: Any) -> str:
-    """Returns the text of a module, variable or state, with arrays as shapes and a count of what each holds."""
+    """Returns the text of a module, variable or state, with arrays as shapes and a count of what each "
+    "holds."""
     return "\n".join(_lines(value, set()))
 
 
@@ -67,13 +69,15 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         yield "value=", value._raw_value
         yield from ((f"{name}=", entry) for name, entry in value._metadata.items())
     elif isinstance(value, Pytree):
-        yield from (
-            (f"{name}=", item) for name, item in vars(value).items() if not str(name).startswith("_") or _holds_data(item)
-        )  # fmt: skip
+        yield from ((f"{name}=", item) for name, item in _shown_attributes(value))
     elif isinstance(value, list):
         yield from (("", item) for item in value)
     else:
         yield from ((f"{key!r}: ", item) for key, item in value.items())
+
+
+def _shown_attributes(owner: Pytree) -> list[tuple[Any, Any]]:
+    return [(name, item) for name, item in vars(owner).items() if str(name)[:1] != "_" or _holds_data(item)]
 
 
 def _holds_data(value: Any) -> bool:
@@ -123,7 +127,8 @@ def _bytes(size: int) -> str:
 def format_graphdef(graphdef: GraphDef[Any]) -> str:
     """Returns the text of a structure: one line for each module and variable, with its path."""
     lines = [
-        f"GraphDef({len(graphdef.nodes)} nodes, {len(graphdef.variables)} variables, {graphdef.num_arrays} arrays)"
+        f"GraphDef({len(graphdef.nodes)} nodes, {len(graphdef.variables)} variables, {graphdef.num_arrays} "
+        "arrays)"
     ]
     for path, tag, payload in graphdef.iter_refs():
         where = "/".join(map(str, path)) or "(root)"
@@ -145,11 +150,7 @@ def render_treescope(value: Any, path: str | None, subtree_renderer: Any) -> Any
     if isinstance(value, Variable):
         attributes = {"value": value._raw_value, **value._metadata}
     elif isinstance(value, Pytree):
-        attributes = {
-            str(name): item
-            for name, item in vars(value).items()
-            if not str(name).startswith("_") or _holds_data(item)
-        }
+        attributes = {str(name): item for name, item in _shown_attributes(value)}
     else:
         attributes = {str(key): item for key, item in value.items()}
     return treescope.repr_lib.render_object_constructor(

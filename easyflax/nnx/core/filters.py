@@ -7,7 +7,8 @@ A filter is one of
 * a function `(path, value) -> bool`;
 * `...` or True: everything; None or False: nothing;
 * a list or tuple of filters: any of them;
-* `All(...)`, `Any(...)`, `Not(...)` of filters, `PathContains(name)`, `PathIn(paths...)`, `OfType(type)`, `WithTag(tag)`.
+* `All(...)`, `Any(...)`, `Not(...)` of filters, `PathContains(name)`, `PathIn(paths...)`, `OfType(type)`,
+  `WithTag(tag)`.
 
 Paths are tuples of attribute names, keys and positions.
 """
@@ -42,7 +43,8 @@ def to_predicate(filter: Filter) -> Predicate:
     if isinstance(filter, (list, tuple)):
         return Any(*filter)
     raise TypeError(
-        f"Got {filter!r} as a filter, expected a variable type, a tag, a function (path, value) -> bool, ..., a bool, None, "
+        f"Got {filter!r} as a filter, expected a variable type, a tag, a function (path, value) -> bool, "
+        "..., a bool, None, "
         "or a list of these."
     )
 
@@ -58,7 +60,8 @@ def filters_to_predicates(filters: Sequence[Filter]) -> tuple[Predicate, ...]:
             later is not ... and later is not True for later in filters[position + 1 :]
         ):
             raise ValueError(
-                f"Got {filter!r} as filter {position} of {len(filters)}: it matches everything, so those after it would match nothing. "
+                f"Got {filter!r} as filter {position} of {len(filters)}: it matches everything, so those "
+                "after it would match nothing. "
                 "Put it last."
             )
     return tuple(map(to_predicate, filters))
@@ -70,7 +73,7 @@ class WithTag:
 
     tag: str
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, _path: Path, value: _AnyType) -> bool:
         return getattr(value, "tag", None) == self.tag
 
 
@@ -80,7 +83,7 @@ class OfType:
 
     type: type
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, _path: Path, value: _AnyType) -> bool:
         return isinstance(value, self.type)
 
 
@@ -91,7 +94,7 @@ class PathContains:
     key: _AnyType
     exact: bool = True
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, path: Path, _value: _AnyType) -> bool:
         if self.exact:
             return self.key in path
         return any(str(self.key) in str(part) for part in path)
@@ -103,7 +106,7 @@ class PathIn:
     def __init__(self, *paths: Path) -> None:
         self.paths = frozenset(map(tuple, paths))
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, path: Path, _value: _AnyType) -> bool:
         return tuple(path) in self.paths
 
     def __eq__(self, other: object) -> bool:
@@ -162,7 +165,7 @@ class Everything(_Combination):
     def __init__(self) -> None:
         super().__init__()
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, _path: Path, _value: _AnyType) -> bool:
         return True
 
 
@@ -172,5 +175,5 @@ class Nothing(_Combination):
     def __init__(self) -> None:
         super().__init__()
 
-    def __call__(self, path: Path, value: _AnyType) -> bool:
+    def __call__(self, _path: Path, _value: _AnyType) -> bool:
         return False

@@ -1,4 +1,5 @@
-"""The functional interface to graphs of modules: split them into structure and state, put them together again, look through them.
+"""The functional interface to graphs of modules: split them into structure and state, put them together
+again, look through them.
 
 >>> import jax.numpy as jnp
 >>> from easyflax import nnx
@@ -46,7 +47,8 @@ def split(node: A, *filters: Filter) -> Any:
 
     Args:
         node: a module, variable, state, or a container of these.
-        *filters: one state is returned for each; a leaf goes to the first filter it matches. Without filters there is one state.
+        *filters: one state is returned for each; a leaf goes to the first filter it matches. Without filters
+            there is one state.
 
     Returns:
         `(graphdef, state, ...)`. The states hold the module's variables themselves.
@@ -64,7 +66,8 @@ def graphdef(node: A) -> GraphDef[A]:
 
 
 def state(node: Any, *filters: Filter) -> Any:
-    """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter are left out."""
+    """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter "
+    "are left out."""
     groups, _ = partition(_leaves(walk(node)), filters or (...,))
     states = tuple(map(from_flat_state, groups))
     return states[0] if len(states) == 1 else states
@@ -74,26 +77,30 @@ variables = state
 
 
 def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False) -> A:
-    """Puts a module together again from its structure and its states (or nested dicts); the reverse of `split`.
+    """Puts a module together again from its structure and its states (or nested dicts); the reverse of
+    `split`.
 
     Args:
         copy: make new variables, in place of using those of the states.
 
     Raises:
-        ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does not have.
+        ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does
+            not have.
     """
     given = {path: leaf for one in (state, *states) for path, leaf in _given_leaves(one)}
     paths = graphdef.paths()
     missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
     if missing:
         raise ValueError(
-            f"The states lack {len(missing)} of the {graphdef.num_leaves} leaves of this graphdef: {_shown(missing)}. "
+            f"The states lack {len(missing)} of the {graphdef.num_leaves} leaves of this graphdef: "
+            f"{_shown(missing)}. "
             "Pass all the states that split returned."
         )
     if len(given) > graphdef.num_leaves:
         extra = sorted(given.keys() - {*paths.variables, *paths.arrays}, key=str)
         raise ValueError(
-            f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge them with the graphdef "
+            f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge "
+            "them with the graphdef "
             "that they were split from, or filter them first."
         )
     new = make_variables(graphdef, [given[path] for path in paths.variables])
@@ -119,7 +126,8 @@ def _shown(paths: list[Path]) -> str:
 
 
 def update(node: Any, state: Any, /, *states: Any) -> None:
-    """Sets the variables of a module in place from states or nested dicts; paths that are not in them stay as they are.
+    """Sets the variables of a module in place from states or nested dicts; paths that are not in them stay as
+    they are.
 
     Raises:
         ValueError: a path leads through something that is no module or container, or ends at a module.
@@ -142,14 +150,17 @@ def _update(node: Any, new: Mapping[Any, Any], path: Path) -> None:
                 current.set_raw_value(value)
         elif isinstance(value, (State, dict)):
             if not known:
-                raise ValueError(f"update got values below '{'/'.join(map(str, where))}', where the module has nothing. Update a module "
-                                 "of the same structure.")  # fmt: skip
+                raise ValueError(
+                    f"update got values below '{'/'.join(map(str, where))}', where the module has nothing. "
+                    "Update a module of the same structure."
+                )
             rebuilt = _updated_value(current, value, where)
             if rebuilt is not current:
                 _set(node, key, rebuilt)
         elif isinstance(current, Pytree):
             raise ValueError(
-                f"update got a {type(value).__name__} for '{'/'.join(map(str, where))}', where the module has a {type(current).__name__}. "
+                f"update got a {type(value).__name__} for '{'/'.join(map(str, where))}', where the module "
+                f"has a {type(current).__name__}. "
                 "Pass a mapping of that module's leaves."
             )
         else:
@@ -189,7 +200,8 @@ def _set(node: Any, key: Any, value: Any) -> None:
 
 
 def clone(node: A, variables: bool = True) -> A:
-    """Returns a copy of a module that shares no module and no variable with it (variables are shared if `variables` is False)."""
+    """Returns a copy of a module that shares no module and no variable with it (variables are shared if "
+    "`variables` is False)."""
     found = walk(node)
     graphdef = found.graphdef
     copies = [variable.copy() for variable in found.variables] if variables else found.variables
@@ -205,7 +217,8 @@ def pop(node: Any, *filters: Filter) -> Any:
     """
     if not filters:
         raise ValueError(
-            "pop got no filter, expected at least one, such as nnx.Intermediate. Pass `...` to take out everything."
+            "pop got no filter, expected at least one, such as nnx.Intermediate. Pass `...` to take out "
+            "everything."
         )
     predicates = filters_to_predicates(filters)
     groups: list[list[tuple[Path, Any]]] = [[] for _ in predicates]
@@ -226,7 +239,8 @@ def pop(node: Any, *filters: Filter) -> Any:
 
 
 def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
-    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object once; static values included."""
+    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object "
+    "once; static values included."""
     yield from _iter_graph(walk(node))
 
 
@@ -251,7 +265,8 @@ def _iter_graph(found: Walk) -> Iterator[tuple[Path, Any]]:
 
 
 def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:
-    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents, each once."""
+    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents, "
+    "each once."""
     return ((path, value) for path, value in iter_graph(node) if isinstance(value, Module))
 
 
@@ -273,7 +288,8 @@ def set_attributes(node: Any, *filters: Filter, raise_if_not_found: bool = True,
                         setattr(module, name, value)
     if left and raise_if_not_found:
         raise ValueError(
-            f"No module below this {type(node).__name__} has the attributes {sorted(left)}. Check the names, or pass raise_if_not_found=False."
+            f"No module below this {type(node).__name__} has the attributes {sorted(left)}. Check the names, "
+            "or pass raise_if_not_found=False."
         )
 
 

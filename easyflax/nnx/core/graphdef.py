@@ -1,8 +1,10 @@
 """The structure of a graph of objects, without its arrays: what `nnx.split` calls a graphdef.
 
-A `GraphDef` is two tables and a list of roots. A row of `nodes` is a module or container: its type, and for each attribute the row
-that the attribute refers to; a row of `variables` is a variable's kind and metadata. Rows refer to each other by number, so a shared
-module is one row with two references, a cycle is nothing special, and comparing or hashing a structure is comparing plain tuples.
+A `GraphDef` is two tables and a list of roots. A row of `nodes` is a module or container: its type, and for
+each attribute the row that the attribute refers to; a row of `variables` is a variable's kind and metadata.
+Rows refer to each other by number, so a shared
+module is one row with two references, a cycle is nothing special, and comparing or hashing a structure is
+comparing plain tuples.
 
 References are pairs `(tag, payload)`:
 
@@ -39,7 +41,8 @@ class NodeDef(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are values."""
+        """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are "
+        "values."""
         return self.type in (list, dict) or issubclass(self.type, (Pytree, State))
 
 
@@ -70,8 +73,12 @@ class GraphDef(Generic[A]):
     __slots__ = ("_hash", "_paths", "nodes", "num_arrays", "roots", "variables")
 
     def __init__(
-        self, roots: tuple[Ref, ...], nodes: tuple[NodeDef, ...], variables: tuple[VariableDef, ...], num_arrays: int
-    ) -> None:  # fmt: skip
+        self,
+        roots: tuple[Ref, ...],
+        nodes: tuple[NodeDef, ...],
+        variables: tuple[VariableDef, ...],
+        num_arrays: int,
+    ) -> None:
         self.roots = roots
         self.nodes = nodes
         self.variables = variables
@@ -91,8 +98,10 @@ class GraphDef(Generic[A]):
     def same_tables(self, other: GraphDef[Any]) -> bool:
         """Whether both describe the same structure, whatever their roots."""
         return (
-            self.num_arrays == other.num_arrays and self.variables == other.variables and self.nodes == other.nodes
-        )  # fmt: skip
+            self.num_arrays == other.num_arrays
+            and self.variables == other.variables
+            and self.nodes == other.nodes
+        )
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -119,7 +128,8 @@ class GraphDef(Generic[A]):
         self.__init__(*state)
 
     def paths(self) -> LeafPaths:
-        """Returns the paths of the leaves, from the root (from the position of the root, where there are several)."""
+        """Returns the paths of the leaves, from the root (from the position of the root, where there are "
+        "several)."""
         if self._paths is None:
             variables: list[Path] = [()] * len(self.variables)
             arrays: list[Path] = [()] * self.num_arrays
@@ -132,7 +142,8 @@ class GraphDef(Generic[A]):
         return self._paths
 
     def iter_refs(self) -> Iterator[tuple[Path, int, Any]]:
-        """Iterates over `(path, tag, payload)` of all references in depth-first order, each node and variable once."""
+        """Iterates over `(path, tag, payload)` of all references in depth-first order, each node and "
+        "variable once."""
         seen: set[tuple[int, int]] = set()
         single = len(self.roots) == 1
         stack = [(() if single else (position,), *ref) for position, ref in enumerate(self.roots)][::-1]
@@ -148,7 +159,8 @@ class GraphDef(Generic[A]):
                 stack.extend(((*path, key), tag, payload) for key, tag, payload in reversed(children))
 
     def apply(self, state: Any, *states: Any) -> Callable[..., tuple[Any, tuple[GraphDef[A], State]]]:
-        """Returns a function that merges, calls the module, and splits again: `out, (graphdef, state) = graphdef.apply(state)(x)`.
+        """Returns a function that merges, calls the module, and splits again: `out, (graphdef, state) =
+        graphdef.apply(state)(x)`.
 
         Methods can be called as well: `graphdef.apply(state).method(x)`.
         """
@@ -161,8 +173,10 @@ class GraphDef(Generic[A]):
             if tag == STATIC and not _is_hashable(payload):
                 where, value = "/".join(map(str, path)), payload[0]
                 return (
-                    f"The static attribute '{where}' is a {type(value).__name__}, which cannot be hashed: transforms compare the static "
-                    "parts of a module to know when to compile again.\nUse a tuple or another hashable value, or mark it with nnx.data(...) "
+                    f"The static attribute '{where}' is a {type(value).__name__}, which cannot be hashed: "
+                    "transforms compare the static "
+                    "parts of a module to know when to compile again.\nUse a tuple or another hashable "
+                    "value, or mark it with nnx.data(...) "
                     "if it holds arrays."
                 )
         return (
@@ -203,7 +217,8 @@ def assemble(
     """Builds the nodes that `graphdef` describes, over the given variables and arrays.
 
     Args:
-        existing: for each row of `graphdef.nodes` an object to bring into that state instead of making a new one, or None.
+        existing: for each row of `graphdef.nodes` an object to bring into that state instead of making a new
+            one, or None.
 
     Returns:
         The object of each row.

@@ -1,7 +1,8 @@
 """Modules: Python objects with reference semantics that own variables and other modules.
 
-Attributes are either data or static. Data are arrays, variables, other modules, and containers that hold any of these; everything
-else (numbers, strings, functions, tuples of them) is static and part of the structure. `nnx.data(x)` and `nnx.static(x)` on assignment,
+Attributes are either data or static. Data are arrays, variables, other modules, and containers that hold any
+of these; everything else (numbers, strings, functions, tuples of them) is static and part of the structure.
+`nnx.data(x)` and `nnx.static(x)` on assignment,
 or as class-level annotations, decide it by hand.
 
     >>> import jax.numpy as jnp
@@ -68,7 +69,8 @@ def static(value: Any = _MISSING, /, **field_options: Any) -> Any:
 def _mark(value: Any, options: dict[str, Any], *, is_data: bool) -> Any:
     if value is not _MISSING and options:
         raise TypeError(
-            f"Got both a value and the field options {sorted(options)}. Pass a value to mark an attribute on assignment, or field "
+            f"Got both a value and the field options {sorted(options)}. Pass a value to mark an attribute on "
+            "assignment, or field "
             "options to declare a dataclass field."
         )
     metadata = {**(options.pop("metadata", None) or {}), "static": not is_data}
@@ -78,7 +80,8 @@ def _mark(value: Any, options: dict[str, Any], *, is_data: bool) -> Any:
 
 
 def is_data(value: Any, /) -> bool:
-    """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a registered type."""
+    """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a "
+    "registered type."""
     return isinstance(value, (jax.Array, np.ndarray, Variable, Pytree)) or type(value) in DATA_TYPES
 
 
@@ -91,8 +94,8 @@ def register_data_type(cls: type[T], /) -> type[T]:
 class Pytree(Tracked):
     """An object with reference semantics whose attributes are data or static; the base of `Module`.
 
-    Subclasses are registered as JAX pytrees, so that `jax.tree.map`, `jax.eval_shape` and plain `jax.jit` take them as values. Sharing
-    and changes in place are kept by the transforms of `nnx` only.
+    Subclasses are registered as JAX pytrees, so that `jax.tree.map`, `jax.eval_shape` and plain `jax.jit`
+    take them as values. Sharing and changes in place are kept by the transforms of `nnx` only.
 
     Raises:
         TraceContextError: an attribute is set from inside a transform that the object was not passed to.
@@ -102,7 +105,7 @@ class Pytree(Tracked):
 
     _class_marks: ClassVar[dict[str, bool]] = {}
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         return new_object(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -136,7 +139,8 @@ class Pytree(Tracked):
     def _check_can_update(self, name: Any) -> None:
         if not self._is_current():
             raise TraceContextError(
-                f"Cannot set '{name}' of this {type(self).__name__} here: it was made outside the transform (jit, grad, vmap, ...) "
+                f"Cannot set '{name}' of this {type(self).__name__} here: it was made outside the transform "
+                "(jit, grad, vmap, ...) "
                 "that is running.\nPass it to the transformed function as an argument and change that one."
             )
 
@@ -175,7 +179,8 @@ set_marks: Any = Pytree._marks.__set__  # type: ignore[attr-defined]
 
 
 def new_object(cls: type[P]) -> P:
-    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not run."""
+    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not "
+    "run."""
     self = object.__new__(cls)
     self._start_tracking()
     set_marks(self, None)
@@ -206,7 +211,8 @@ def _type_aware(item: tuple[Any, Any]) -> tuple[int, Any]:
 
 
 def _declared_marks(cls: type) -> dict[str, bool]:
-    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`, `nnx.Data[...]` or `nnx.Static[...]`."""
+    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`, "
+    "`nnx.Data[...]` or `nnx.Static[...]`."""
     marks: dict[str, bool] = {}
     for base in reversed(cls.__mro__[1:]):
         marks.update(vars(base).get("_class_marks", {}))
@@ -235,7 +241,7 @@ def _is_tree_data(owner: Pytree, name: Any, value: Any) -> bool:
     return is_data(value) or (
         not isinstance(value, (str, int, float, bool, type(None)))
         and any(map(is_data, jax.tree.leaves(value, is_leaf=is_data)))
-    )  # fmt: skip
+    )
 
 
 def _flatten(owner: Pytree) -> tuple[list[Any], Any]:
@@ -269,7 +275,8 @@ def _register_pytree(cls: type[Pytree]) -> None:
 class Module(Pytree):
     """Base class of all neural-network modules.
 
-    Assign variables and other modules as attributes in `__init__`, and write the computation as `__call__` or any other method.
+    Assign variables and other modules as attributes in `__init__`, and write the computation as `__call__` or
+    any other method.
     """
 
     __slots__ = ()
@@ -284,15 +291,17 @@ class Module(Pytree):
     ) -> bool:
         """Stores an intermediate value on the module, in a variable of kind `variable_type` under `name`.
 
-        By default values of repeated calls are collected in a tuple; `reduce_fn(previous, value)` and `init_fn()` change that.
-        `nnx.pop(model, nnx.Intermediate)` takes them out again. Returns True: the value is always stored.
+        By default values of repeated calls are collected in a tuple; `reduce_fn(previous, value)` and
+        `init_fn()` change that. `nnx.pop(model, nnx.Intermediate)` takes them out again. Returns True: the
+        value is always stored.
         """
         kind = _kind(variable_type)
         if name in vars(self):
             variable = getattr(self, name)
             if not isinstance(variable, kind):
                 raise ValueError(
-                    f"{type(self).__name__}.sow('{name}') found a {type(variable).__name__} under that name, expected a {kind.__name__}. "
+                    f"{type(self).__name__}.sow('{name}') found a {type(variable).__name__} under that name, "
+                    f"expected a {kind.__name__}. "
                     "Sow under a name that no attribute has."
                 )
             variable.set_raw_value(reduce_fn(variable.get_raw_value(), value))
@@ -311,13 +320,15 @@ class Module(Pytree):
         variable = getattr(self, name)
         if not isinstance(variable, kind):
             raise ValueError(
-                f"{type(self).__name__}.perturb('{name}') found a {type(variable).__name__} under that name, expected a {kind.__name__}. "
+                f"{type(self).__name__}.perturb('{name}') found a {type(variable).__name__} under that name, "
+                f"expected a {kind.__name__}. "
                 "Perturb under a name that no attribute has."
             )
         return jax.tree.map(jnp.add, variable.get_value(), value)
 
     def iter_modules(self) -> Iterator[tuple[tuple[Any, ...], Module]]:
-        """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included, each once."""
+        """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included, "
+        "each once."""
         from easyflax.nnx.core.graph import iter_modules
 
         return iter_modules(self)
@@ -329,7 +340,8 @@ class Module(Pytree):
         return iter_children(self)
 
     def set_attributes(self, *filters: Any, raise_if_not_found: bool = True, **attributes: Any) -> None:
-        """Sets attributes, where they exist, on this and all modules below (those that match one of `filters`, if given).
+        """Sets attributes, where they exist, on this and all modules below (those that match one of
+        `filters`, if given).
 
         Raises:
             ValueError: no module has one of the attributes and `raise_if_not_found` is True.
@@ -339,13 +351,15 @@ class Module(Pytree):
         set_attributes(self, *filters, raise_if_not_found=raise_if_not_found, **attributes)
 
     def train(self, **attributes: Any) -> None:
-        """Puts this and all modules below in training mode: `deterministic=False`, `use_running_average=False`."""
+        """Puts this and all modules below in training mode: `deterministic=False`, "
+        "`use_running_average=False`."""
         self.set_attributes(
             **{"deterministic": False, "use_running_average": False, **attributes}, raise_if_not_found=False
         )
 
     def eval(self, **attributes: Any) -> None:
-        """Puts this and all modules below in inference mode: `deterministic=True`, `use_running_average=True`."""
+        """Puts this and all modules below in inference mode: `deterministic=True`, "
+        "`use_running_average=True`."""
         self.set_attributes(
             **{"deterministic": True, "use_running_average": True, **attributes}, raise_if_not_found=False
         )

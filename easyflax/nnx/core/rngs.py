@@ -1,4 +1,5 @@
-"""Random streams: named sources of JAX keys whose seeds and counters are variables, so that they are part of a model's state.
+"""Random streams: named sources of JAX keys whose seeds and counters are variables, so that they are part of
+a model's state.
 
 The n-th key of a stream is `jax.random.fold_in(stream.key, n)`, as in Flax: equal seeds give equal numbers.
 """
@@ -34,7 +35,8 @@ class RngKey(RngState):
 
 
 class _Draws:
-    """The functions of `jax.random` and the initializers, as methods that draw the key themselves: `rngs.normal((2, 3))`."""
+    """The functions of `jax.random` and the initializers, as methods that draw the key themselves: "
+    "`rngs.normal((2, 3))`."""
 
     __slots__ = ()
 
@@ -66,8 +68,10 @@ class RngStream(_Draws, Pytree):
         """
         if not self.count._is_current():
             raise TraceContextError(
-                f"The random stream '{self.tag}' was asked for a key inside a transform (jit, grad, vmap, ...) that it was not passed to, "
-                "so its counter could not be advanced.\nPass the Rngs, or the module that holds it, as an argument."
+                f"The random stream '{self.tag}' was asked for a key inside a transform (jit, grad, vmap, "
+                "...) that it was not passed to, "
+                "so its counter could not be advanced.\nPass the Rngs, or the module that holds it, as an "
+                "argument."
             )
         count = self.count.get_value()
         self.count.set_value(count + 1)
@@ -95,14 +99,14 @@ class Rngs(_Draws, Pytree):
     >>> import jax
     >>> from easyflax import nnx
     >>> rngs = nnx.Rngs(0, dropout=1)
-    >>> bool(rngs.params() == jax.random.fold_in(jax.random.key(0), 0))  # no 'params' stream: 'default' is used
+    >>> bool(rngs.params() == jax.random.fold_in(jax.random.key(0), 0))  # from 'default'
     True
     >>> sorted(rngs)
     ['default', 'dropout']
 
     Args:
-        default: seed or key of the stream `default`, which serves every name that has no stream of its own; or a mapping of names to
-            seeds, keys or streams.
+        default: seed or key of the stream `default`, which serves every name that has no stream of its own;
+            or a mapping of names to seeds, keys or streams.
         **rngs: seeds, keys or streams by name.
 
     Raises:
@@ -126,7 +130,8 @@ class Rngs(_Draws, Pytree):
         if "default" in streams:
             return streams["default"]
         raise error(
-            f"No RngStream named '{name}' found in Rngs; there are {sorted(streams)}. Make it with a seed for '{name}', or with a default: "
+            f"No RngStream named '{name}' found in Rngs; there are {sorted(streams)}. Make it with a seed "
+            f"for '{name}', or with a default: "
             f"nnx.Rngs(0, {name}=1)."
         )
 
@@ -156,24 +161,30 @@ class Rngs(_Draws, Pytree):
         return ((name, stream) for name, stream in vars(self).items() if isinstance(stream, RngStream))
 
     def fork(self, /, *, split: Mapping[Filter, Sizes] | Sizes = None) -> Rngs:
-        """Returns new, independent streams with keys drawn from these; `split` makes several keys of those it names."""
+        """Returns new, independent streams with keys drawn from these; `split` makes several keys of those "
+        "it names."""
         return self._derive(split, lambda stream, size: stream.fork(split=size), lambda stream: stream.fork())
 
     def split(self, k: Mapping[Filter, Sizes] | Sizes) -> Rngs:
-        """Returns streams of `k` keys each; a mapping from filters to sizes tells which (None, or no match: as it is)."""
+        """Returns streams of `k` keys each; a mapping from filters to sizes tells which (None, or no match: "
+        "as it is)."""
         return self._derive(
             k, lambda stream, size: stream if size is None else stream.split(size), lambda stream: stream
         )
 
     def broadcast(self, k: Mapping[Filter, Sizes] | Sizes) -> Rngs:
-        """Returns streams of shape `k` whose keys are all the same; a mapping from filters to shapes tells which."""
+        """Returns streams of shape `k` whose keys are all the same; a mapping from filters to shapes tells "
+        "which."""
         return self._derive(
             k, lambda stream, size: stream if size is None else stream.broadcast(size), lambda stream: stream
         )
 
     def _derive(
-        self, sizes: Any, matched: Callable[[RngStream, Any], RngStream], unmatched: Callable[[RngStream], RngStream]
-    ) -> Rngs:  # fmt: skip
+        self,
+        sizes: Any,
+        matched: Callable[[RngStream, Any], RngStream],
+        unmatched: Callable[[RngStream], RngStream],
+    ) -> Rngs:
         table = sizes if isinstance(sizes, Mapping) else {} if sizes is None else {...: sizes}
         predicates = [(to_predicate(filter), size) for filter, size in table.items()]
         streams = {}
@@ -197,7 +208,8 @@ def _as_key(key: Any) -> jax.Array:
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     raise ValueError(
-        f"Got {key!r} as the seed of a random stream, expected an integer or a key. Pass an int, or jax.random.key(seed)."
+        f"Got {key!r} as the seed of a random stream, expected an integer or a key. Pass an int, or "
+        "jax.random.key(seed)."
     )
 
 
@@ -218,11 +230,12 @@ def _initializing(make: Callable[..., Any]) -> Callable[..., Any]:
     return initializer
 
 
-_RANDOM = """ball bernoulli beta binomial bits categorical cauchy chisquare choice dirichlet double_sided_maxwell exponential f gamma
-generalized_normal geometric gumbel laplace loggamma logistic lognormal maxwell multinomial multivariate_normal normal orthogonal
-pareto permutation poisson rademacher randint rayleigh t triangular truncated_normal uniform wald weibull_min"""
-_INITIALIZERS = """delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform kaiming_normal kaiming_uniform lecun_normal
-lecun_uniform variance_scaling xavier_normal xavier_uniform"""
+_RANDOM = """ball bernoulli beta binomial bits categorical cauchy chisquare choice dirichlet
+double_sided_maxwell exponential f gamma generalized_normal geometric gumbel laplace loggamma logistic
+lognormal maxwell multinomial multivariate_normal normal orthogonal pareto permutation poisson rademacher
+randint rayleigh t triangular truncated_normal uniform wald weibull_min"""
+_INITIALIZERS = """delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform kaiming_normal
+kaiming_uniform lecun_normal lecun_uniform variance_scaling xavier_normal xavier_uniform"""
 
 for _name in _RANDOM.split():
     setattr(_Draws, _name, _drawing(getattr(jax.random, _name)))

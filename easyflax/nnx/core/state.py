@@ -1,6 +1,7 @@
 """State: nested mappings from paths to variables (or arrays), as `nnx.split` and `nnx.state` return them.
 
-A `State` is a pytree: `jax.tree.map`, `jax.jit` and optax take it as it is. Its leaves are the variables of the model themselves, not copies.
+A `State` is a pytree: `jax.tree.map`, `jax.jit` and optax take it as it is. Its leaves are the variables of
+the model themselves, not copies.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ jax.tree_util.register_pytree_node(
 
 
 class State(Tracked, MutableMapping[Any, Any]):
-    """A nested, mutable mapping with variables (or arrays) as leaves; keys that are names can be read and set as attributes.
+    """A nested, mutable mapping with variables (or arrays) as leaves; keys that are names can be read and set
+    as attributes.
 
     >>> import jax.numpy as jnp
     >>> from easyflax import nnx
@@ -285,7 +287,8 @@ def from_flat_state(flat: Mapping[Path, Any] | Iterable[tuple[Path, Any]]) -> St
             level = level.setdefault(key, {})
             if not isinstance(level, dict):
                 raise ValueError(
-                    f"The path {path} goes on below {key!r}, where another path has its leaf. Give each leaf a path of its own."
+                    f"The path {path} goes on below {key!r}, where another path has its leaf. Give each leaf "
+                    "a path of its own."
                 )
         level[path[-1]] = leaf
     return State(root)
@@ -297,7 +300,8 @@ def map_state(f: Callable[[Path, Any], Any], state: State) -> State:
 
 
 def to_pure_dict(state: Mapping[Any, Any], extract_fn: Callable[[Any], Any] | None = None) -> dict[Any, Any]:
-    """Returns nested dictionaries with the variables' values as leaves; `extract_fn(leaf)` decides what a leaf becomes."""
+    """Returns nested dictionaries with the variables' values as leaves; `extract_fn(leaf)` decides what a "
+    "leaf becomes."""
     extract = extract_fn or (lambda leaf: leaf.get_value() if isinstance(leaf, Variable) else leaf)
 
     def convert(level: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -323,7 +327,7 @@ def restore_int_paths(pure_dict: Mapping[Any, Any]) -> dict[Any, Any]:
 
 def replace_by_pure_dict(
     state: State, pure_dict: Mapping[Any, Any], replace_fn: Callable[[Any, Any], Any] | None = None
-) -> None:  # fmt: skip
+) -> None:
     """Sets the values of a state's variables from nested dictionaries.
 
     Args:
@@ -341,7 +345,8 @@ def replace_by_pure_dict(
         path = given if given in known else numbered.get(tuple(map(str, given)))
         if path is None:
             raise ValueError(
-                f"The pure dict has a value at {given}, where the state has none. Leave it out, or pass a dict of the same model."
+                f"The pure dict has a value at {given}, where the state has none. Leave it out, or pass a "
+                "dict of the same model."
             )
         level = state
         for key in path[:-1]:
@@ -359,7 +364,8 @@ def _replace_value(leaf: Any, value: Any) -> Any:
 def partition(
     pairs: Iterable[tuple[Path, Any]], filters: Sequence[Filter]
 ) -> tuple[list[list[Any]], list[Any]]:
-    """Puts each `(path, leaf)` into the group of the first filter it matches; also returns those that match none."""
+    """Puts each `(path, leaf)` into the group of the first filter it matches; also returns those that match "
+    "none."""
     predicates = filters_to_predicates(filters)
     groups: list[list[Any]] = [[] for _ in predicates]
     rest: list[Any] = []

@@ -1,12 +1,14 @@
 """How an object tells that it changed: trace levels, and the subscriptions behind cached traversals.
 
-A traversal of a module (`walk.py`) is costly next to a compiled call, so it is kept and reused. What makes that safe is this file: every
-object that a traversal visited remembers the traversal's `Token`, and whatever changes the object's structure (an attribute set to
-something else, an item appended, metadata changed) marks the tokens invalid. With nothing changed, checking a kept traversal is one
-attribute read, whatever the size of the model.
+A traversal of a module (`walk.py`) is costly next to a compiled call, so it is kept and reused. What makes
+that safe is this file: every object that a traversal visited remembers the traversal's `Token`, and whatever
+changes the object's structure (an attribute set to
+something else, an item appended, metadata changed) marks the tokens invalid. With nothing changed, checking a
+kept traversal is one attribute read, whatever the size of the model.
 
-The trace level is jax's: each `jax.jit`, `jax.grad` or `jax.vmap` in progress has one, and an object may only be changed at the level
-it was made at, since a value from an inner level must not be stored in an object that outlives it.
+The trace level is jax's: each `jax.jit`, `jax.grad` or `jax.vmap` in progress has one, and an object may only
+be changed at the level it was made at, since a value from an inner level must not be stored in an object that
+outlives it.
 """
 
 from __future__ import annotations
@@ -14,9 +16,17 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from jax.extend.core import get_opaque_trace_state
+_get_trace_state: Any = None
 
-current_trace = get_opaque_trace_state
+
+def current_trace() -> Any:
+    """Returns the trace level that is running now; equal to another one if they are the same."""
+    global _get_trace_state
+    if _get_trace_state is None:  # a slow package: it is loaded with the first module, not with easyflax
+        from jax.extend.core import get_opaque_trace_state
+
+        _get_trace_state = get_opaque_trace_state
+    return _get_trace_state()
 
 
 class Token:
@@ -32,7 +42,9 @@ class Token:
     def __init__(self, walk: Any) -> None:
         self.valid = True
         self.peers: list[Token] = []
-        self._walk = weakref.ref(walk)  # the objects must not keep a traversal, and the arrays it knows, alive
+        self._walk = weakref.ref(
+            walk
+        )  # the objects must not keep a traversal, and the arrays it knows, alive
 
     def forget_values(self) -> None:
         """Makes the traversal read the values of its variables anew."""

@@ -25,7 +25,8 @@ def register_variable_name(
         return lambda cls: register_variable_name(name, cls, overwrite=overwrite)  # type: ignore[return-value]
     if name in _KINDS and not overwrite:
         raise ValueError(
-            f"The name '{name}' is registered for {_KINDS[name].__name__}, so it cannot name {kind.__name__}. "
+            f"The name '{name}' is registered for {_KINDS[name].__name__}, so it cannot name "
+            f"{kind.__name__}. "
             "Choose another name or pass overwrite=True."
         )
     _KINDS[name] = kind
@@ -33,7 +34,8 @@ def register_variable_name(
 
 
 def variable_type_from_name(name: str, /, *, base: Kind = Variable, allow_register: bool = False) -> Kind:
-    """Returns the kind registered as `name`; with `allow_register` a new subclass of `base` where there is none."""
+    """Returns the kind registered as `name`; with `allow_register` a new subclass of `base` where there is "
+    "none."""
     if name not in _KINDS:
         if not allow_register:
             raise ValueError(unknown_name_message("variable collection", name, _KINDS))
@@ -42,13 +44,15 @@ def variable_type_from_name(name: str, /, *, base: Kind = Variable, allow_regist
 
 
 def variable_name_from_type(kind: Kind, /, *, allow_register: bool = False) -> str:
-    """Returns the name that `kind` is registered under; with `allow_register` registers its class name where there is none."""
+    """Returns the name that `kind` is registered under; with `allow_register` registers its class name "
+    "where there is none."""
     for name, known in _KINDS.items():
         if known is kind:
             return name
     if not allow_register:
         raise ValueError(
-            f"{kind.__name__} has no collection name. Give it one with register_variable_name, or pass allow_register=True."
+            f"{kind.__name__} has no collection name. Give it one with register_variable_name, or pass "
+            "allow_register=True."
         )
     register_variable_name(kind.__name__, kind)
     return kind.__name__

@@ -1,7 +1,8 @@
 """Variables: the boxes that hold a model's arrays.
 
-A `Variable` is a mutable reference to a value (an array, or any pytree of arrays) with a kind, which is its class, and metadata. The kind
-is what filters select by: `nnx.state(model, nnx.Param)`. Arithmetic and `jax.numpy` take a variable as if it were its value.
+A `Variable` is a mutable reference to a value (an array, or any pytree of arrays) with a kind, which is its
+class, and metadata. The kind is what filters select by: `nnx.state(model, nnx.Param)`. Arithmetic and
+`jax.numpy` take a variable as if it were its value.
 
     >>> import jax.numpy as jnp
     >>> from easyflax import nnx
@@ -34,7 +35,8 @@ _HOOKS = ("on_get_value", "on_set_value", "on_create_value", "on_add_axis", "on_
 
 
 class VariableMetadata(Generic[A]):
-    """A value together with the metadata that the variable made from it shall carry; what `with_metadata` initializers return."""
+    """A value together with the metadata that the variable made from it shall carry; what `with_metadata` "
+    "initializers return."""
 
     def __init__(self, raw_value: A, metadata: Mapping[str, Any] | None = None, **hooks: Any) -> None:
         self.raw_value = raw_value
@@ -52,9 +54,11 @@ class Lender(Protocol):
 class Variable(Tracked, Generic[A]):
     """A mutable reference to a value, with a kind (its class) and metadata.
 
-    Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`, `on_set_value(variable,
-    value)`, `on_create_value(variable, value)`, `on_add_axis(variable, index, name)` and `on_remove_axis(variable, index, name)` can be given
-    as metadata, one or a tuple, or defined as methods of a subclass; a subclass may also override `get_value` and `set_value`.
+    Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`,
+    `on_set_value(variable, value)`, `on_create_value(variable, value)`, `on_add_axis(variable, index, name)`
+    and `on_remove_axis(variable, index, name)` can be given
+    as metadata, one or a tuple, or defined as methods of a subclass; a subclass may also override `get_value`
+    and `set_value`.
 
     Args:
         value: an array or any pytree of arrays; a `VariableMetadata` brings its own metadata along.
@@ -122,7 +126,8 @@ class Variable(Tracked, Generic[A]):
         return value
 
     def set_value(self, value: A, *, index: Any = _MISSING) -> None:
-        """Replaces the value, or the part at `index` (keeping shape and dtype), after the `on_set_value` hooks."""
+        """Replaces the value, or the part at `index` (keeping shape and dtype), after the `on_set_value` "
+        "hooks."""
         self._check_can_update()
         new: Any = value.get_value() if isinstance(value, Variable) else value
         old: Any = self._raw_value
@@ -169,7 +174,8 @@ class Variable(Tracked, Generic[A]):
             self._structure_changed()
 
     def copy(self: V, value: Any = _MISSING, **metadata: Any) -> V:
-        """Returns a new variable of this kind, with `value` in place of the stored one and `metadata` changed."""
+        """Returns a new variable of this kind, with `value` in place of the stored one and `metadata` "
+        "changed."""
         value = self._raw_value if value is _MISSING else value
         if not isinstance(value, jax.Array):
             value = jax.tree.map(lambda leaf: leaf, value)
@@ -213,7 +219,8 @@ class Variable(Tracked, Generic[A]):
         return self._metadata[name] if default is _MISSING else self._metadata.get(name, default)
 
     def set_metadata(self, *args: Any, **entries: Any) -> None:
-        """Sets metadata: `set_metadata(name, value)`, `set_metadata(name=value, ...)`, or `set_metadata(mapping)`, which replaces all."""
+        """Sets metadata: `set_metadata(name, value)`, `set_metadata(name=value, ...)`, or "
+        "`set_metadata(mapping)`, which replaces all."""
         self._check_can_update()
         if len(args) == 1 and not entries:
             metadata = dict(args[0])
@@ -223,7 +230,8 @@ class Variable(Tracked, Generic[A]):
             metadata = {**self._metadata, **entries}
         else:
             raise TypeError(
-                f"set_metadata got {len(args)} positional and {len(entries)} keyword arguments, expected a name and a value, "
+                f"set_metadata got {len(args)} positional and {len(entries)} keyword arguments, expected a "
+                "name and a value, "
                 "one mapping, or keywords only."
             )
         _set_metadata(self, _with_new_spelling(metadata))
@@ -252,9 +260,12 @@ class Variable(Tracked, Generic[A]):
     def _check_can_update(self) -> None:
         if not self._is_current():
             raise TraceContextError(
-                f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} here: it was made outside "
-                "the transform (jit, grad, vmap, ...) that is running, so it would keep a value that only exists inside.\n"
-                "Pass the module that holds it to the transformed function as an argument and change that one."
+                f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} "
+                "here: it was made outside "
+                "the transform (jit, grad, vmap, ...) that is running, so it would keep a value that only "
+                "exists inside.\n"
+                "Pass the module that holds it to the transformed function as an argument and change that "
+                "one."
             )
 
     def __getattr__(self, name: str) -> Any:
@@ -271,7 +282,8 @@ class Variable(Tracked, Generic[A]):
             object.__setattr__(self, name, value)
         elif name in _SLOTS or hasattr(type(self), name):
             raise AttributeError(
-                f"Cannot set '{name}' of a {type(self).__name__}; set its value with [...] or its metadata with set_metadata."
+                f"Cannot set '{name}' of a {type(self).__name__}; set its value with [...] or its metadata "
+                "with set_metadata."
             )
         else:
             self.set_metadata(name, value)
@@ -363,8 +375,11 @@ def _hooks(variable: Variable[Any], name: str) -> Sequence[Callable[..., Any]]:
 
 def _same_aval(old: Any, new: Any) -> bool:
     return (
-        isinstance(old, jax.Array) and isinstance(new, jax.Array) and old.shape == new.shape and old.dtype == new.dtype
-    )  # fmt: skip
+        isinstance(old, jax.Array)
+        and isinstance(new, jax.Array)
+        and old.shape == new.shape
+        and old.dtype == new.dtype
+    )
 
 
 def _with_new_spelling(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -378,10 +393,11 @@ def _with_new_spelling(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def lend(variables: Iterable[Variable[Any]], lender: Lender) -> None:
-    """Takes the values out of `variables`; the first access to any of them calls `lender.fetch()`, which must give all values back.
+    """Takes the values out of `variables`; the first access to any of them calls `lender.fetch()`, which must
+    give all values back.
 
-    This is how a training loop keeps the only copy of a model's arrays, may donate them at every step, and still lets anybody who looks
-    at the model see the newest values, at no cost while nobody looks.
+    This is how a training loop keeps the only copy of a model's arrays, may donate them at every step, and
+    still lets anybody who looks at the model see the newest values, at no cost while nobody looks.
     """
     for variable in variables:
         _set_lender(variable, lender)

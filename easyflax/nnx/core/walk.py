@@ -1,9 +1,11 @@
 """Traversals: from objects to their structure and their leaves, kept for as long as the structure lasts.
 
-`walk(*roots)` visits everything reachable from the roots once, in the order of sorted attribute names, and returns a `Walk`: the
-`GraphDef`, the variables in order, and the places of arrays stored without a variable. The walk is kept on its first root. Calling
-`walk` again returns the same object in constant time, until one of the visited objects says that its structure changed (`tracking.py`),
-or a plain list or dict that was visited no longer holds the same items. Plain containers cannot tell of changes, so their items are compared
+`walk(*roots)` visits everything reachable from the roots once, in the order of sorted attribute names, and
+returns a `Walk`: the `GraphDef`, the variables in order, and the places of arrays stored without a variable.
+The walk is kept on its first root. Calling
+`walk` again returns the same object in constant time, until one of the visited objects says that its
+structure changed (`tracking.py`), or a plain list or dict that was visited no longer holds the same items.
+Plain containers cannot tell of changes, so their items are compared
 by identity at each call.
 """
 
@@ -87,9 +89,11 @@ class Walk:
         return self.token.valid and not self._opaque and (not self._guards or self._items_are_same())
 
     def values(self) -> list[Any]:
-        """Returns the variables' values, followed by the arrays without a variable; not to be changed by the caller.
+        """Returns the variables' values, followed by the arrays without a variable; not to be changed by the
+        caller.
 
-        The list is kept until one of the values changes, since reading many variables takes as long as calling a compiled function.
+        The list is kept until one of the values changes, since reading many variables takes as long as
+        calling a compiled function.
         """
         if self.kept_values is not None:
             return self.kept_values
@@ -105,7 +109,8 @@ class Walk:
         return [container[key] for container, key in self.slots]
 
     def can_store(self, positions: Iterable[int]) -> bool:
-        """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable containers."""
+        """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable "
+        "containers."""
         return not self._pinned or all(position < len(self.variables) for position in positions)
 
     def store(self, positions: Sequence[int], values: Iterable[Any]) -> None:
@@ -136,8 +141,10 @@ class Walk:
             if variable._trace != trace:
                 where = "/".join(map(str, path[1:] if len(self.roots) > 1 else path))
                 raise TraceContextError(
-                    f"The {type(variable).__name__} '{where}' was changed by a function that is transformed by nnx, but it was made "
-                    "outside of the transform that is running around that call (jax.jit, jax.grad, jax.vmap, ...).\n"
+                    f"The {type(variable).__name__} '{where}' was changed by a function that is transformed "
+                    "by nnx, but it was made "
+                    "outside of the transform that is running around that call (jax.jit, jax.grad, jax.vmap, "
+                    "...).\n"
                     "Use the nnx version of the outer transform and pass the module to it as an argument."
                 )
         self._trace = trace
@@ -260,8 +267,9 @@ class _Visitor:
             owner._mark_of if isinstance(owner, Pytree) and (owner._marks or owner._class_marks) else None
         )
         children = tuple(
-            (key, *self._ref(value, content, key, mark_of(key) if mark_of is not None else None)) for key, value in items
-        )  # fmt: skip
+            (key, *self._ref(value, content, key, mark_of(key) if mark_of is not None else None))
+            for key, value in items
+        )
         self._rows[ref[1]] = NodeDef(type(owner), children, aux or None)
         return ref
 
@@ -289,7 +297,8 @@ class _Visitor:
         return self._value(value, NodeDef(tuple, children, None))
 
     def _foreign(self, value: Any, mark: bool | None) -> Ref:
-        """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its treedef."""
+        """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its "
+        "treedef."""
         entries, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
         children = tuple((path_part(path[0]), *self._ref(child, None, None, mark)) for path, child in entries)
         if all(tag == STATIC for _, tag, _ in children):

@@ -77,22 +77,22 @@ def value_and_grad(
     """Returns a function that computes `f` and its gradient.
 
     Args:
-        f: returns a scalar, or `(scalar, aux)` with `has_aux`. Changes that it makes to modules (running statistics, random
-            streams) are kept.
-        argnums: the arguments to differentiate; a `DiffState` says for a module with respect to which variables. Arguments may be modules, states,
-            arrays, or containers of these.
+        f: returns a scalar, or `(scalar, aux)` with `has_aux`. Changes that it makes to modules (running
+            statistics, random streams) are kept.
+        argnums: the arguments to differentiate; a `DiffState` says for a module with respect to which
+            variables. Arguments may be modules, states, arrays, or containers of these.
         has_aux: `f` also returns something that is not differentiated.
         holomorphic: `f` is a holomorphic function of complex numbers.
         allow_int: allow integer inputs; their gradients have dtype float0.
         wrt: which variables of modules, where `argnums` does not say.
 
     Returns:
-        a function that returns `(value, gradient)`. The gradient of a module is a `State` of variables of the same kinds, by path; with several
-        `argnums` the gradients are a tuple.
+        a function that returns `(value, gradient)`. The gradient of a module is a `State` of variables of the
+        same kinds, by path; with several `argnums` the gradients are a tuple.
 
     Raises:
-        ValueError: a variable is reached from a differentiated argument and, outside of what is differentiated there, from
-            another argument.
+        ValueError: a variable is reached from a differentiated argument and, outside of what is
+            differentiated there, from another argument.
     """
     options = {
         "argnums": argnums,
@@ -126,7 +126,8 @@ class _Wanted:
 
     Attributes:
         position: of the argument.
-        leaves: for each object in the argument `[(path from it, number of the leaf)]` of what is differentiated.
+        leaves: for each object in the argument `[(path from it, number of the leaf)]` of what is
+            differentiated.
         tree: the argument with slots for objects; None when it is an object itself.
     """
 
@@ -171,8 +172,9 @@ class _Wanted:
     def _state(self, call: Call, by_leaf: dict[int, Any], leaves: list[tuple[tuple[Any, ...], int]]) -> Any:
         variables = call.walk.variables
         pairs = [
-            (path, variables[leaf].copy(by_leaf[leaf]) if leaf < len(variables) else by_leaf[leaf]) for path, leaf in leaves
-        ]  # fmt: skip
+            (path, variables[leaf].copy(by_leaf[leaf]) if leaf < len(variables) else by_leaf[leaf])
+            for path, leaf in leaves
+        ]
         if len(pairs) == 1 and pairs[0][0] == ():  # the argument is a variable
             return pairs[0][1]
         return from_flat_state(pairs)
@@ -181,7 +183,8 @@ class _Wanted:
 def _position(argnum: int, count: int) -> int:
     if not -count <= argnum < count:
         raise ValueError(
-            f"argnums names argument {argnum}, but the function was called with {count} positional arguments. Pass what is differentiated "
+            f"argnums names argument {argnum}, but the function was called with {count} positional "
+            "arguments. Pass what is differentiated "
             "by position."
         )
     return argnum % count
@@ -258,6 +261,7 @@ def _raise_alias(
         for root, path in (first, second)
     ]
     raise ValueError(
-        f"The same {kind} is reached from {names[0]}, where it is differentiated, and from {names[1]}, where it is not, or is "
+        f"The same {kind} is reached from {names[0]}, where it is differentiated, and from {names[1]}, where "
+        "it is not, or is "
         "separately.\nPass the shared module once, or close over the part that is not differentiated."
     )

@@ -16,11 +16,13 @@ Axis = Any  # an int, None, or Carry
 
 
 class Carry:
-    """In `nnx.scan`: this argument or output is carried from step to step. Used as the class itself, `nnx.Carry`."""
+    """In `nnx.scan`: this argument or output is carried from step to step. Used as the class itself, "
+    "`nnx.Carry`."""
 
 
 class StateAxes(Mapping[Filter, Axis]):
-    """Axes by filter, for a module whose variables are not all mapped alike; the first filter that matches counts.
+    """Axes by filter, for a module whose variables are not all mapped alike; the first filter that matches
+    counts.
 
     >>> from easyflax import nnx
     >>> axes = nnx.StateAxes({nnx.Param: 0, ...: None})
@@ -50,7 +52,8 @@ class StateAxes(Mapping[Filter, Axis]):
             if to_predicate(filter)(path, value):
                 return axis
         raise ValueError(
-            f"StateAxes has no filter for the {type(value).__name__} at '{'/'.join(map(str, path))}': its filters are {list(self.filters)}. "
+            f"StateAxes has no filter for the {type(value).__name__} at '{'/'.join(map(str, path))}': its "
+            f"filters are {list(self.filters)}. "
             "Add one, or `...` as the last for all that remain."
         )
 
@@ -82,7 +85,8 @@ def is_axis(value: Any) -> bool:
 
 
 def broadcast(prefix: Any, tree: Any) -> list[tuple[Any, Axis]]:
-    """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for each."""
+    """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for "
+    "each."""
     leaves: list[tuple[Any, Axis]] = []
 
     def spread(axis: Axis, subtree: Any) -> None:
@@ -107,12 +111,14 @@ def axes_of_arguments(in_axes: Any, count: int, name: str) -> tuple[Any, ...]:
     if isinstance(in_axes, Sequence):
         if len(in_axes) != count:
             raise ValueError(
-                f"{name} got in_axes of length {len(in_axes)} for {count} positional arguments. Give one entry for each argument, or one "
+                f"{name} got in_axes of length {len(in_axes)} for {count} positional arguments. Give one "
+                "entry for each argument, or one "
                 "axis for all."
             )
         return tuple(in_axes)
     raise TypeError(
-        f"{name} got in_axes of type {type(in_axes).__name__}, expected an axis or a tuple with one entry for each argument."
+        f"{name} got in_axes of type {type(in_axes).__name__}, expected an axis or a tuple with one entry "
+        "for each argument."
     )
 
 
@@ -130,8 +136,10 @@ def axes_of_leaves(call: Call, in_axes: Sequence[Any]) -> list[Axis]:
             if leaf in axes and axes[leaf][0] != axis:
                 other = axes[leaf]
                 raise ValueError(
-                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from object {other[1]} at '{'/'.join(map(str, other[2]))}' with "
-                    f"axis {other[0]} and from object {root} at '{'/'.join(map(str, path))}' with axis {axis}. "
+                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from object {other[1]} at "
+                    f"'{'/'.join(map(str, other[2]))}' with "
+                    f"axis {other[0]} and from object {root} at '{'/'.join(map(str, path))}' with axis "
+                    f"{axis}. "
                     "Map shared variables alike in all arguments."
                 )
             axes[leaf] = axis, root, path
@@ -139,7 +147,8 @@ def axes_of_leaves(call: Call, in_axes: Sequence[Any]) -> list[Axis]:
 
 
 def _specs_by_root(call: Call, in_axes: Sequence[Any]) -> list[tuple[int, Axis]]:
-    """Returns `(root, axis or StateAxes)` for each place that an object was taken from; keywords are mapped over axis 0, as jax does."""
+    """Returns `(root, axis or StateAxes)` for each place that an object was taken from; keywords are mapped "
+    "over axis 0, as jax does."""
     found: list[tuple[int, Axis]] = []
     for place, root in call.spec.places:
         found.append((root, 0 if isinstance(place, str) else in_axes[place]))
@@ -171,7 +180,8 @@ def axes_after(
 ) -> list[Axis]:
     """Returns the axis of each leaf that a function changed or made (`outcome.leaves`).
 
-    A leaf that was there before keeps its axis. A new one takes that of the argument, or else of the output, that it can be reached from.
+    A leaf that was there before keeps its axis. A new one takes that of the argument, or else of the output,
+    that it can be reached from.
     """
     after = outcome.after
     if after is None:

@@ -11,7 +11,8 @@ from easyflax.nnx.transforms.lift import bound_object, pack, run, unpack
 
 
 def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Returns the output of `f` with `jax.ShapeDtypeStruct`s in place of arrays; modules made inside are abstract modules.
+    """Returns the output of `f` with `jax.ShapeDtypeStruct`s in place of arrays; modules made inside are
+    abstract modules.
 
     The modules that are passed are not changed.
 

@@ -1,7 +1,7 @@
 """`nnx.jit`: `jax.jit` for functions of modules.
 
-In steady state a call costs what `jax.jit` costs on a flat list of the same arrays: the walk of the modules is kept, their values are
-gathered into one list, and only what the function really changed comes back out.
+In steady state a call costs what `jax.jit` costs on a flat list of the same arrays: the walk of the modules
+is kept, their values are gathered into one list, and only what the function really changed comes back out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from typing import Any
 
 import jax
 
-from easyflax.nnx.transforms.lift import Call, Outcome, Spec, bound_object, leaves_below, pack, pack_positional, run, unpack
+from easyflax.nnx.transforms.lift import (
+    Call,
+    Outcome,
+    Spec,
+    bound_object,
+    leaves_below,
+    pack,
+    pack_positional,
+    run,
+    unpack,
+)
 
 _MISSING: Any = object()
-_LEADING = 3  # arguments of the compiled function before the user's: the spec, the values to donate, and the other values
+_LEADING = 3  # arguments of the compiled function before the user's: spec, donated values, other values
 
 
 class JitWrapped:
@@ -69,7 +79,8 @@ class JitWrapped:
         return self if instance is None else functools.partial(self, instance)
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        """Lowers the function for the given arguments, as `jax.jit(f).lower` does. The modules are not changed."""
+        """Lowers the function for the given arguments, as `jax.jit(f).lower` does. The modules are not "
+        "changed."""
         call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
         return self._jitted.lower(spec, donated, values, *call.args, **call.kwargs)
 
@@ -96,11 +107,13 @@ def jit(
     keep_unused: bool = False,
     inline: bool = False,
 ) -> Any:
-    """Compiles a function of modules and arrays with `jax.jit`; changes that it makes to the modules are kept.
+    """Compiles a function of modules and arrays with `jax.jit`; changes that it makes to the modules are
+    kept.
 
     Args:
         fun: the function; without it, a decorator is returned. A method bound to a module works too.
-        static_argnums: positions of arguments that are constants of the program, hashable; compiled anew for each value.
+        static_argnums: positions of arguments that are constants of the program, hashable; compiled anew for
+            each value.
         static_argnames: the same by name.
         donate_argnums: positions of arguments whose arrays may be overwritten; for a module, all its arrays.
         donate_argnames: the same by name.

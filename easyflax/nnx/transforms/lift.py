@@ -2,16 +2,20 @@
 
 A transform does four things.
 
-1. `pack` takes the modules out of the arguments and walks them (`core/walk.py`). What is left is a flat list of values, a static `Spec`
-   that says how to rebuild the modules and where they were, and the other arguments.
-2. It calls a jax transform on a function of those values, which calls `run`: new modules are built around the values, the user's function
-   is called on them, and they are walked again. `run` returns the function's output with modules taken out, the values that really
+1. `pack` takes the modules out of the arguments and walks them (`core/walk.py`). What is left is a flat list
+   of values, a static `Spec` that says how to rebuild the modules and where they were, and the other
+   arguments.
+2. It calls a jax transform on a function of those values, which calls `run`: new modules are built around the
+   values, the user's function is called on them, and they are walked again. `run` returns the function's
+   output with modules taken out, the values that really
    changed, and an `Outcome`, static, that says what these are.
-3. How the values are mapped, differentiated or scanned is the transform's own affair: it decides for each leaf.
+3. How the values are mapped, differentiated or scanned is the transform's own affair: it decides for each
+   leaf.
 4. `unpack` writes the changes to the caller's modules and puts modules back into the output.
 
-A function may set and delete attributes, create variables and modules, and return modules: then the structure after the call differs from
-that before, `Outcome.after` holds it, and the caller's objects are brought into that structure.
+A function may set and delete attributes, create variables and modules, and return modules: then the structure
+after the call differs from that before, `Outcome.after` holds it, and the caller's objects are brought into
+that structure.
 """
 
 from __future__ import annotations
@@ -46,7 +50,8 @@ class Spec:
 
     Attributes:
         graphdef: the structure of the objects, which are its roots.
-        places: where each root that was an argument of its own is: `(position or keyword, index of the root)`.
+        places: where each root that was an argument of its own is: `(position or keyword, index of the
+            root)`.
         trees: positions and keywords of the arguments that hold objects deeper inside, as `Slot`s.
         marked: numbers of leaves that the transform treats apart (`nnx.jit`: those it donates).
     """
@@ -111,7 +116,8 @@ class Outcome:
     """What a function did to the objects it was called with; a pytree without leaves.
 
     Attributes:
-        leaves: numbers of the leaves (variables first, then arrays) whose values are new, in the structure after the call.
+        leaves: numbers of the leaves (variables first, then arrays) whose values are new, in the structure
+            after the call.
         outputs: references to the objects in the output, in that structure.
         after: the structure after the call; None when it is the one before.
         node_origins: for each node of `after` its number before, or None for a new one.
@@ -197,7 +203,8 @@ def pack(args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
 
 
 def pack_positional(args: tuple[Any, ...]) -> tuple[Walk, Spec, list[Any]] | None:
-    """Does what `pack` does, as quickly as Python can, for the usual case: objects are arguments of their own, each only once.
+    """Does what `pack` does, as quickly as Python can, for the usual case: objects are arguments of their
+    own, each only once.
 
     Returns None in any other case.
     """
@@ -219,7 +226,9 @@ def pack_positional(args: tuple[Any, ...]) -> tuple[Walk, Spec, list[Any]] | Non
     if spec is None:
         if len(set(map(id, objects))) < len(objects):
             return None
-        spec = found.specs[key] = Spec(found.graphdef, tuple((place, index) for index, place in enumerate(places)))
+        spec = found.specs[key] = Spec(
+            found.graphdef, tuple((place, index) for index, place in enumerate(places))
+        )
     return found, spec, rest
 
 
@@ -257,7 +266,9 @@ def _compare(
         leaves = tuple(
             i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new
         )
-        return [new_values[i] for i in leaves], Outcome(leaves, outputs, is_plain=not outputs and after.can_store(leaves))
+        return [new_values[i] for i in leaves], Outcome(
+            leaves, outputs, is_plain=not outputs and after.can_store(leaves)
+        )
     known_nodes = {id(node): i for i, node in enumerate(nodes)}
     known_variables = {id(variable): i for i, variable in enumerate(variables)}
     origins = tuple(known_variables.get(id(variable)) for variable in after.variables)
@@ -340,7 +351,8 @@ def leaf_paths(graphdef: GraphDef[Any]) -> list[tuple[Any, ...]]:
 
 
 def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any, ...], int]]:
-    """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one root."""
+    """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one "
+    "root."""
     count = len(graphdef.variables)
     for path, tag, payload in graphdef.with_roots((root,)).iter_refs():
         if tag == VARIABLE:
@@ -350,7 +362,8 @@ def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any
 
 
 def bound_object(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Returns a function and its leading arguments: for a method bound to a module, the plain function and the module."""
+    """Returns a function and its leading arguments: for a method bound to a module, the plain function and "
+    "the module."""
     owner = getattr(f, "__self__", None)
     if isinstance(owner, Tracked) and hasattr(f, "__func__"):
         return f.__func__, (owner,)

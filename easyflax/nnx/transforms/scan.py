@@ -43,22 +43,25 @@ def scan(
         length: the number of steps, where no argument is scanned.
         reverse: go from the last step to the first.
         unroll: steps unrolled into one iteration of the compiled loop, or True for all.
-        in_axes: for each positional argument an axis to scan over, None for the same in each step, or `nnx.Carry` (once at most) for what the step
-            before returned; for modules also `nnx.StateAxes`. Without a tuple it holds for all arguments.
+        in_axes: for each positional argument an axis to scan over, None for the same in each step, or
+            `nnx.Carry` (once at most) for what the step before returned; for modules also `nnx.StateAxes`.
+            Without a tuple it holds for all arguments.
         out_axes: the same for the output: an axis to stack along, or `nnx.Carry`.
 
     Returns:
-        a function that returns the output of the last step where it is carried, and outputs stacked along the axis elsewhere. Changes to scanned modules
-        are stacked, those to carried ones are kept.
+        a function that returns the output of the last step where it is carried, and outputs stacked along the
+        axis elsewhere. Changes to scanned modules are stacked, those to carried ones are kept.
 
     Raises:
-        ValueError: `nnx.Carry` is not in both or neither of `in_axes` and `out_axes`; a module that is neither scanned nor carried was changed.
+        ValueError: `nnx.Carry` is not in both or neither of `in_axes` and `out_axes`; a module that is
+            neither scanned nor carried was changed.
 
     Example:
 
         >>> import jax, jax.numpy as jnp
         >>> from easyflax import nnx
-        >>> layers = nnx.vmap(lambda key: nnx.Linear(3, 3, rngs=nnx.Rngs(key)))(jax.random.split(jax.random.key(0), 5))
+        >>> make = nnx.vmap(lambda key: nnx.Linear(3, 3, rngs=nnx.Rngs(key)))
+        >>> layers = make(jax.random.split(jax.random.key(0), 5))
         >>> forward = nnx.scan(lambda layer, x: layer(x), in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
         >>> forward(layers, jnp.ones((1, 3))).shape
         (1, 3)
@@ -88,13 +91,15 @@ class _Loop:
         self.carry_out = _carry_position((out_axes,) if out_axes is Carry else out_axes, "out_axes")
         if (self.carry_in is None) != (self.carry_out is None):
             raise ValueError(
-                f"scan got in_axes {tuple(in_axes)} and out_axes {out_axes}: nnx.Carry stands in only one of them. "
+                f"scan got in_axes {tuple(in_axes)} and out_axes {out_axes}: nnx.Carry stands in only one of "
+                "them. "
                 "What is carried must be an argument and an output."
             )
         self.leaf_axes = axes_of_leaves(call, in_axes)
         arg_leaves, self.arg_tree = jax.tree.flatten(tuple(call.args), is_leaf=_is_slot)
         arg_axes = [axis for _, axis in broadcast(tuple(in_axes), tuple(call.args))]
-        # All inputs of a step in one list: the values of the modules, then the arrays in the arguments. Slots are no arrays.
+        # All inputs of a step in one list: the values of the modules, then the arrays in the arguments. Slots
+        # are no arrays.
         self.inputs = [*call.walk.values(), *arg_leaves]
         self.axes: list[Axis] = [
             *self.leaf_axes,
@@ -124,7 +129,7 @@ class _Loop:
         out, changed, outcome = run(self.fun, self.call.spec, inputs[:count], args, {})
         carry_tree, ys = self._take_carry(out)
         axes = axes_after(self.call, self.in_axes, self.leaf_axes, out, self.out_axes, outcome)
-        before = tuple(_before(outcome, leaf, count) for leaf in outcome.leaves)
+        before = tuple(_before(outcome, leaf) for leaf in outcome.leaves)
         self._check_changes(outcome, before, axes)
         new = dict(zip(self.carried, carry, strict=True))
         new.update({leaf: v for leaf, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})  # type: ignore[misc]
@@ -141,7 +146,8 @@ class _Loop:
         if not isinstance(out, tuple) or len(out) != len(self.out_axes):
             got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
             raise ValueError(
-                f"scan got {got} from the function, expected a tuple of {len(self.out_axes)}, as out_axes {self.out_axes} says."
+                f"scan got {got} from the function, expected a tuple of {len(self.out_axes)}, as out_axes "
+                f"{self.out_axes} says."
             )
         return out[self.carry_out], tuple(None if i == self.carry_out else part for i, part in enumerate(out))
 
@@ -160,7 +166,8 @@ class _Loop:
             map(lambda a, b: _same_carry(a, b, roots, outcome), old_leaves, leaves)
         ):
             raise ValueError(
-                f"scan got {_describe(tree)} as the new carry, expected the structure of the old one, {_describe(old)}, with the same modules.\n"
+                f"scan got {_describe(tree)} as the new carry, expected the structure of the old one, "
+                f"{_describe(old)}, with the same modules.\n"
                 "Return the carried module itself, changed in place, and arrays of the same shape and dtype."
             )
         offset = len(self.leaf_axes)
@@ -176,12 +183,15 @@ class _Loop:
             where = "/".join(map(str, paths[leaf][1:]))
             if axis is None:
                 raise ValueError(
-                    f"The function that scan calls changed '{where}', which has axis None: it is the same in every step, so a change has no place "
-                    "to go.\nGive it an axis, or nnx.Carry, for example by nnx.StateAxes({nnx.Param: None, ...: nnx.Carry})."
+                    f"The function that scan calls changed '{where}', which has axis None: it is the same in "
+                    "every step, so a change has no place "
+                    "to go.\nGive it an axis, or nnx.Carry, for example by nnx.StateAxes({nnx.Param: None, "
+                    "...: nnx.Carry})."
                 )
             if axis is Carry and old is None:
                 raise ValueError(
-                    f"The function that scan calls made '{where}' new on a carried module, whose structure must be the same before and after a step.\n"
+                    f"The function that scan calls made '{where}' new on a carried module, whose structure "
+                    "must be the same before and after a step.\n"
                     "Make it before the loop."
                 )
 
@@ -189,9 +199,13 @@ class _Loop:
         carry = self._last_carry(last, outcome)
         if self.out_axes is Carry:
             return carry
-        pairs = broadcast(self.out_axes, ys) if self.carry_out is None else broadcast(
-            tuple(0 if i == self.carry_out else axis for i, axis in enumerate(self.out_axes)), ys
-        )  # fmt: skip
+        pairs = (
+            broadcast(self.out_axes, ys)
+            if self.carry_out is None
+            else broadcast(
+                tuple(0 if i == self.carry_out else axis for i, axis in enumerate(self.out_axes)), ys
+            )
+        )
         leaves = [leaf if _is_slot(leaf) else jnp.moveaxis(leaf, 0, axis) for leaf, axis in pairs]
         ys = jax.tree.structure(ys, is_leaf=_is_slot).unflatten(leaves)
         return (
@@ -210,9 +224,11 @@ class _Loop:
             return Slot(outcome.outputs.index(roots[places[self.carry_in]]))
         count = len(self.leaf_axes)
         inputs = [last.get(count + i, value) for i, value in enumerate(self.inputs[count:])]
+        outputs = outcome.outputs
         inputs = [
-            Slot(outcome.outputs.index(roots[x.index])) if _is_slot(x) and roots[x.index] in outcome.outputs else x for x in inputs
-        ]  # fmt: skip
+            Slot(outputs.index(roots[x.index])) if _is_slot(x) and roots[x.index] in outputs else x
+            for x in inputs
+        ]
         return self.arg_tree.unflatten(inputs)[self.carry_in]
 
 
@@ -226,7 +242,7 @@ class _Info:
     axes: tuple[Axis, ...]
 
 
-def _before(outcome: Outcome, leaf: int, count: int) -> int | None:
+def _before(outcome: Outcome, leaf: int) -> int | None:
     if outcome.after is None:
         return leaf
     return outcome.variable_origins[leaf] if leaf < len(outcome.variable_origins) else None
@@ -246,7 +262,8 @@ def _carry_position(axes: Any, name: str) -> int | None:
     positions = [i for i, axis in enumerate(axes) if axis is Carry] if isinstance(axes, (tuple, list)) else []
     if len(positions) > 1:
         raise ValueError(
-            f"scan got nnx.Carry {len(positions)} times in {name}, expected it once. Put what is carried into one tuple."
+            f"scan got nnx.Carry {len(positions)} times in {name}, expected it once. Put what is carried "
+            "into one tuple."
         )
     return positions[0] if positions else None
 
@@ -259,7 +276,8 @@ def _positional(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeError(
-            f"scan got the keyword-only arguments {sorted(bound.kwargs)}, for which in_axes has no place. Close over them."
+            f"scan got the keyword-only arguments {sorted(bound.kwargs)}, for which in_axes has no place. "
+            "Close over them."
         )
     return bound.args
 

@@ -34,15 +34,17 @@ def vmap(
 
     Args:
         f: the function; without it, a decorator is returned.
-        in_axes: an axis (None: not mapped) for all positional arguments, or a tuple of trees of axes; for a module, an axis for all its variables or
-            `nnx.StateAxes` by filter. Keyword arguments are mapped over axis 0.
+        in_axes: an axis (None: not mapped) for all positional arguments, or a tuple of trees of axes; for a
+            module, an axis for all its variables or `nnx.StateAxes` by filter. Keyword arguments are mapped
+            over axis 0.
         out_axes: the same for the output; modules may be made inside.
         axis_name: a name for the axis, for collectives inside.
         axis_size: the size of the axis, where no argument has it.
         spmd_axis_name: the mesh axis that the mapped axis is sharded over.
 
     Raises:
-        ValueError: arguments share a variable but map it differently; a variable that is not mapped gets a different value in each call.
+        ValueError: arguments share a variable but map it differently; a variable that is not mapped gets a
+            different value in each call.
 
     Example:
 
