@@ -1,0 +1,5 @@
+"""Where arrays live: the mesh of devices, and how batches and training state are laid out over it."""
+
+from easyflax.distribution.data_parallel import DataParallel
+
+__all__ = ["DataParallel"]

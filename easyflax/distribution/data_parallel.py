@@ -1,0 +1,108 @@
+"""Data parallelism: the state whole on every device, the rows of a batch split between them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+class DataParallel:
+    """Says where state and batches go when several devices train together.
+
+    On one device nothing is placed by hand: NumPy arrays go straight into the jitted call, which is twice as fast
+    as `jax.device_put` before it. Results are the same on any number of devices, to rounding.
+
+    Args:
+        devices: the devices to use; all of this process by default.
+
+    Raises:
+        ValueError: `devices` is empty.
+
+    Examples:
+        >>> layout = DataParallel(jax.devices()[:1])
+        >>> layout.num_devices
+        1
+    """
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        devices = jax.local_devices() if devices is None else list(devices)
+        if not devices:
+            raise ValueError(
+                "DataParallel: devices is empty, expected at least one. Pass jax.devices(), or leave it out."
+            )
+        self.mesh = Mesh(np.array(devices), ("data",))
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.by_rows = NamedSharding(self.mesh, PartitionSpec("data"))
+        # One device, on which arrays are made anyway: placing them there by hand would only cost time.
+        self._is_default = list(devices) == jax.local_devices()[:1]
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices share the work."""
+        return self.mesh.size
+
+    @property
+    def steps_in_flight(self) -> int | None:
+        """How many steps may be dispatched and unfinished; None where the runtime sees to it.
+
+        Simulated devices share one pool of threads: with many steps queued, the threads of one step can wait in
+        an all-reduce for those of another that never start, until the runtime gives up and aborts the process.
+        """
+        simulated = self.num_devices > 1 and self.mesh.devices.flat[0].platform == "cpu"
+        return 4 if simulated else None
+
+    def put_batch(self, batch: Any) -> Any:
+        """Returns `batch`, a pytree of `(rows, ...)` arrays, laid out over the devices.
+
+        Rows are split where they divide evenly. Where they do not, every device gets all rows and computes the
+        same thing: slower for that one step, but nothing is padded, so batch statistics and dropout stay exact.
+        """
+        if self._is_default:
+            return batch
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        return jax.device_put(batch, self.by_rows if rows % self.num_devices == 0 else self.replicated)
+
+    def put_state(self, tree: Any) -> Any:
+        """Returns `tree` on every device; it may share memory with `tree`, so it must not be donated."""
+        return tree if self._is_default else jax.device_put(tree, self.replicated)
+
+    def copy_to_devices(self, tree: Any) -> Any:
+        """Returns copies of the arrays of `tree` on every device, which may be donated."""
+        return self._copy(self.put_state(tree))
+
+    def bring_home(self, tree: Any) -> Any:
+        """Returns the arrays of `tree`, laid out by this object, as ordinary arrays of one device, not copied."""
+        if self._is_default:
+            return tree
+        return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+    def copy_home(self, tree: Any) -> Any:
+        """Returns copies of the arrays of `tree`, laid out by this object, as ordinary arrays of one device."""
+        return _copy_in_place(self.bring_home(tree))
+
+    def jit(
+        self, function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+    ) -> Callable[..., Any]:
+        """Returns `function` jitted, with its results on every device."""
+        if self._is_default:
+            return jax.jit(function, donate_argnums=donate_argnums)
+        return jax.jit(function, donate_argnums=donate_argnums, out_shardings=self.replicated)
+
+    @functools.cached_property
+    def _copy(self) -> Callable[[Any], Any]:
+        return self.jit(_copy)
+
+
+def _copy(tree: Any) -> Any:
+    # The dtype is given to drop weak types: a weakly typed array comes back strongly typed from the first step,
+    # and the second step would be compiled anew.
+    return jax.tree.map(lambda x: jnp.array(x, dtype=x.dtype, copy=True), tree)
+
+
+_copy_in_place = jax.jit(_copy)

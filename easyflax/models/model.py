@@ -1,0 +1,406 @@
+"""`Model`: compile, fit, evaluate and predict for any NNX module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import easyflax.nnx as nnx
+from easyflax import checkpoint
+from easyflax.data import as_batches, split_validation, unpack_validation_data
+from easyflax.distribution import DataParallel
+from easyflax.errors import NotCompiledError
+from easyflax.metrics import Metric
+from easyflax.models import weights
+from easyflax.models.arguments import check_count, validation_epochs
+from easyflax.models.compiled import Compiled
+from easyflax.models.optimizer_view import OptimizerView
+from easyflax.models.summary import print_summary, specs_of_rows
+from easyflax.train.binding import Arrays, Binding
+from easyflax.train.callback import Callback
+from easyflax.train.callback_list import CallbackList, list_of_callbacks
+from easyflax.train.history import History
+from easyflax.train.interrupts import between_steps
+from easyflax.train.loop import Plan, run_epochs, run_evaluation, run_prediction
+from easyflax.train.objective import specs
+from easyflax.train.progress import make_progress
+from easyflax.train.session import Session
+from easyflax.train.step import predict_step
+
+Callbacks = Callback | Iterable[Callback] | None
+
+
+class Model:
+    """Trains, evaluates and runs an NNX module, in Keras's manner.
+
+    The module is trained in place: after `fit`, and whenever a callback looks, it holds the newest weights. It is
+    called with one argument, `module(x)`; if `x` is a dict, list or tuple of arrays, that is the argument. Training runs
+    it in training mode and everything else in inference mode (see `easyflax.train.binding.call_in_mode`); the module's
+    own mode is left as it is.
+
+    Args:
+        module: any NNX module.
+
+    Raises:
+        TypeError: `module` is no NNX module.
+
+    Attributes:
+        module: the module itself.
+        stop_training: a callback sets it to True to end `fit` after the running batch or epoch.
+        history: what the last `fit` returned.
+
+    Examples:
+        >>> import numpy as np
+        >>> x = np.arange(32.0).reshape(8, 4) / 32
+        >>> model = Model(nnx.Linear(4, 1, rngs=nnx.Rngs(0)))
+        >>> model.compile(optimizer="sgd", loss="mse")
+        >>> history = model.fit(x, x.sum(axis=1), epochs=2, verbose=0)
+        >>> model.predict(x, verbose=0).shape
+        (8, 1)
+    """
+
+    def __init__(self, module: nnx.Module):
+        if not isinstance(module, nnx.Module):
+            advice = (
+                "Call the class first." if isinstance(module, type) else "Derive its class from nnx.Module."
+            )
+            raise TypeError(f"Model: module is {module!r}, expected an instance of nnx.Module. {advice}")
+        self.module = module
+        self.stop_training = False
+        self.history: History | None = None
+        self._compiled: Compiled | None = None
+        self._predict_steps: dict[Any, Callable[..., Any]] = {}  # jitted, for each structure of the module
+        self._input_specs: Any = None  # shapes and dtypes of the last inputs
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the module, as it is."""
+        return self.module(*args, **kwargs)
+
+    # -- training
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        *,
+        metrics: Any = None,
+        seed: int = 0,
+        distribution: DataParallel | None = None,
+    ) -> None:
+        """Says what to train for; the optimizer starts afresh.
+
+        Args:
+            optimizer: a name such as `"adam"`, an `easyflax.optimizers` object, or any optax transformation.
+            loss: a name, an `easyflax.losses` object, or a function `(y_true, y_pred)` that returns one value a row, or
+                one for the batch. Cross-entropies by name take probabilities if the model ends in softmax or sigmoid,
+                else logits.
+            metrics: names, `easyflax.metrics` objects and functions.
+            seed: fixes the order in which `fit` shuffles.
+            distribution: the devices; all of this process by default.
+
+        Raises:
+            ValueError: a name is unknown, or there is no loss.
+        """
+        self._compiled = Compiled(optimizer, loss, metrics, seed, distribution)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Callbacks = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        *,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Collection[int] = 1,
+    ) -> History:
+        """Trains the model.
+
+        Args:
+            x: inputs, `(rows, ...)`: a NumPy or JAX array, or a nesting of dicts, lists and tuples of them.
+            y: targets, likewise.
+            batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
+            epochs: the number of the epoch to stop before.
+            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 on a terminal or in a notebook, else 2.
+            callbacks: see `easyflax.callbacks`.
+            validation_split: share of the rows, the last ones, kept for validation.
+            validation_data: `(x_val, y_val)`; goes before `validation_split`.
+            shuffle: reads the rows in another order each epoch, by `compile`'s seed and the epoch.
+            initial_epoch: the number of the first epoch.
+            steps_per_epoch: batches an epoch; the next epoch goes on in the data where this one ended.
+            validation_batch_size: as `batch_size`, for validation.
+            validation_freq: validate every so many epochs, or after the epochs of a list, counted from 1.
+
+        Returns:
+            the `History`: `history.history` has a list of floats for each log name.
+
+        Raises:
+            NotCompiledError: `compile` was not called.
+            ValueError: an argument, the shapes or the labels do not fit; said before any training.
+            NonFiniteLossError: the loss became NaN or infinite.
+        """
+        compiled, binding = self._require_compiled("fit"), Binding(self.module)
+        training, held_out = _with_validation(x, y, validation_split, validation_data)
+        source, steps = compiled.training_data(binding, *training, batch_size=batch_size, shuffle=shuffle)
+        validation = held_out and compiled.evaluation_data(
+            binding, *held_out, validation_batch_size or batch_size
+        )
+        plan = Plan(
+            source,
+            steps_per_epoch=check_count("fit", "steps_per_epoch", steps_per_epoch or source.num_batches, 1),
+            epochs=check_count("fit", "epochs", epochs, 1),
+            initial_epoch=check_count("fit", "initial_epoch", initial_epoch, 0),
+            validate=validation_epochs(validation_freq) if validation else lambda epoch: False,
+        )
+        self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
+        params = {"verbose": verbose, "epochs": plan.epochs, "steps": plan.steps_per_epoch}
+        with self._hooks(callbacks, verbose, params, self.history) as hooks:
+            with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
+                hooks.call("on_train_begin", {})
+                logs = run_epochs(
+                    session,
+                    plan,
+                    hooks,
+                    evaluate=lambda: run_evaluation(
+                        session.arrays, *validation, hooks, session.layout, interrupts
+                    ),
+                    should_stop=lambda: self.stop_training,
+                    interrupts=interrupts,
+                )
+            hooks.call("on_train_end", logs)
+        return self.history
+
+    # -- evaluation and prediction
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        *,
+        callbacks: Callbacks = None,
+        return_dict: bool = False,
+    ) -> float | list[float] | dict[str, float]:
+        """Returns loss and metrics over all rows, in inference mode; exact for any batch size and number of devices.
+
+        Args:
+            x: inputs, as for `fit`.
+            y: targets, as for `fit`.
+            batch_size: rows of a step, 32 by default.
+            verbose: as for `fit`.
+            callbacks: whose test hooks are called.
+            return_dict: returns a dict by name.
+
+        Returns:
+            the loss; with metrics, a list of the loss and the metrics in the order of `compile`; or the dict.
+
+        Raises:
+            NotCompiledError: `compile` was not called.
+            ValueError: an argument, the shapes or the labels do not fit.
+        """
+        compiled, binding = self._require_compiled("evaluate"), self._binding()
+        source, steps = compiled.evaluation_data(binding, x, y, batch_size)
+        params = {"verbose": verbose, "epochs": 1, "steps": source.num_batches}
+        layout = compiled.engine.layout
+        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
+            logs = run_evaluation(self._arrays(binding, layout), source, steps, hooks, layout, interrupts)
+        values = [logs["loss"], *(logs[name] for name in steps.objective.metrics)]
+        return logs if return_dict else values if len(values) > 1 else values[0]
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", *, callbacks: Callbacks = None
+    ) -> Any:
+        """Returns the outputs for all rows, in order, in inference mode; needs no `compile`.
+
+        Args:
+            x: inputs, as for `fit`.
+            batch_size: rows of a step, 32 by default.
+            verbose: as for `fit`.
+            callbacks: whose predict hooks are called.
+
+        Returns:
+            NumPy arrays of `(rows, ...)`, in the nesting that the module returns.
+
+        Raises:
+            ValueError: an argument or the shapes do not fit.
+        """
+        binding = self._binding()
+        layout = self._compiled.engine.layout if self._compiled else DataParallel()
+        source = as_batches(x, batch_size=batch_size).padded(multiple_of=layout.num_devices)
+        self._input_specs = specs(source.first_batch().x)
+        params = {"verbose": verbose, "epochs": 1, "steps": source.num_batches}
+        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
+            arrays = self._arrays(binding, layout)
+            return run_prediction(arrays, source, self._predict_step(binding), hooks, layout, interrupts)
+
+    # -- looking at it
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics in use; empty before the model has seen data."""
+        return list(self._compiled.metrics) if self._compiled else []
+
+    @property
+    def optimizer(self) -> OptimizerView:
+        """The optimizer: its learning rate can be read and set, also by a callback."""
+        return OptimizerView(self._require_compiled("optimizer").engine, self._binding)
+
+    @property
+    def step(self) -> int:
+        """Training steps done since `compile`, over all calls of `fit`."""
+        return self._compiled.engine.steps_done if self._compiled else 0
+
+    def summary(self, input_shape: Any = None) -> None:
+        """Prints a table of the layers: path, type, output shape, parameters.
+
+        Args:
+            input_shape: shape of one row, such as `(28, 28, 1)`, or a nesting of shapes; by default that of the data
+                last seen. Without either no output shapes are shown.
+
+        Raises:
+            ValueError: the model cannot be called on such an input.
+        """
+        print_summary(self.module, self._input_specs if input_shape is None else specs_of_rows(input_shape))
+
+    def count_params(self) -> int:
+        """Returns how many numbers the weights hold, trainable or not."""
+        return weights.count(self._binding())
+
+    # -- weights and state, out and in
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the weights as NumPy arrays: parameters and batch statistics, in the order of their paths."""
+        return weights.get_weights(self._binding())
+
+    def set_weights(self, arrays: Sequence[Any]) -> None:
+        """Sets the weights, in the order of `get_weights`.
+
+        Raises:
+            ValueError: their number, a shape or a dtype differs.
+        """
+        weights.set_weights(self._binding(), arrays)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Writes the weights into one file, by path in the model."""
+        checkpoint.save_weights(path, weights.by_path(self._binding()))
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Reads weights that `save_weights` of an equal model wrote.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+            ValueError: it is of another model.
+        """
+        weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")
+
+    def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
+        """Returns everything that training has changed, as nested dicts of arrays that training never deletes.
+
+        Args:
+            weights_only: leaves out random streams, optimizer and step count.
+
+        Returns:
+            `{"params": {path: array}, "other": {path: array}}`, and `"opt_state"` and `"counters": {"step": int32}`.
+
+        Raises:
+            NotCompiledError: without `weights_only`, `compile` was not called.
+        """
+        binding = self._binding()
+        variables = weights.by_path(binding, with_rngs=not weights_only)
+        state: dict[str, Any] = {
+            "params": {name: value for name, value in variables.items() if name in binding.params},
+            "other": {name: value for name, value in variables.items() if name in binding.other},
+        }
+        if weights_only:
+            return state
+        engine = self._require_compiled("get_state").engine
+        state["opt_state"] = engine.layout.copy_home(engine.opt_state(binding))
+        state["counters"] = {"step": jnp.asarray(engine.steps_done, jnp.int32)}
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Sets what `get_state` returned, with or without `weights_only`; also within a fit.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        binding = self._binding()
+        weights.set_all(binding, {**state["params"], **state["other"]}, "set_state")
+        if "opt_state" in state:
+            engine = self._require_compiled("set_state").engine
+            engine.set_opt_state(state["opt_state"], binding)
+            engine.steps_done = int(state["counters"]["step"])
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Sets the state from the newest whole checkpoint in the folder `path`, as `ModelCheckpoint` writes them.
+
+        Raises:
+            CheckpointError: there is none, or it is of another model.
+        """
+        saved = checkpoint.newest(path)
+        self.set_state(saved.restore(self.get_state(weights_only=saved.metadata["weights_only"])))
+
+    # -- what the methods above share
+
+    def _require_compiled(self, call: str) -> Compiled:
+        if self._compiled is None:
+            raise NotCompiledError(
+                f"{call}: the model is not compiled, expected a loss and an optimizer. Call first, for example, "
+                f"model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', metrics=['accuracy'])."
+            )
+        return self._compiled
+
+    @property
+    def _session(self) -> Session | None:
+        return self._compiled.engine.session if self._compiled else None
+
+    def _binding(self) -> Binding:
+        return self._session.binding if self._session else Binding(self.module)
+
+    def _arrays(self, binding: Binding, layout: DataParallel) -> Callable[[], tuple[Arrays, Arrays]]:
+        if self._session:
+            return self._session.arrays
+        placed = layout.put_state(binding.arrays())
+        return lambda: placed
+
+    def _predict_step(self, binding: Binding) -> Callable[..., Any]:
+        if binding.graphdef not in self._predict_steps:
+            self._predict_steps[binding.graphdef] = jax.jit(partial(predict_step, binding.apply))
+        return self._predict_steps[binding.graphdef]
+
+    @contextmanager
+    def _hooks(
+        self, callbacks: Callbacks, verbose: Any, params: dict[str, Any], *more: Callback
+    ) -> Iterator[CallbackList]:
+        progress = make_progress(verbose)
+        shown = [progress] if progress else []
+        try:
+            yield CallbackList([*list_of_callbacks(callbacks), *more, *shown], model=self, params=params)
+        finally:
+            if progress:
+                progress.close()
+
+
+def _with_validation(
+    x: Any, y: Any, fraction: float, data: Any
+) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
+    """Returns the pair to train on, and the pair to validate on or None."""
+    if data is not None:
+        return (x, y), unpack_validation_data(data)
+    if fraction:
+        return split_validation(x, y, fraction)
+    return (x, y), None

@@ -1,0 +1,194 @@
+"""The user's module on one side, dicts of raw arrays on the other.
+
+`Binding` takes a module apart into arrays by path and puts it together again inside a trace. During a fit the arrays
+belong to the train state, which every step donates and replaces. The user's variables are *lent* meanwhile: they hold
+no array that the next step could delete, and the first access to any of them makes `Loan` hand copies of the current
+arrays back to all. So code in a callback always sees up-to-date weights, and callbacks that do not look cost nothing.
+
+    binding = Binding(module)
+    loan = Loan(binding, layout, current=lambda: engine.arrays)
+    loan.lend()                       # before each step that follows an access
+    ...                               # a callback reads module.kernel: loan.fetch() runs, loan.is_out becomes False
+    changed = loan.take_back()        # what the callback replaced; the variables are lent again
+    loan.close()                      # the variables get the final arrays for good
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import easyflax.nnx as nnx
+from easyflax.distribution import DataParallel
+from easyflax.nnx.core.variables import give_back, lend
+
+Arrays = dict[str, Any]
+
+
+class Binding:
+    """A module taken apart: its structure, and its variables by path.
+
+    Args:
+        module: any NNX module; it is only read.
+
+    Attributes:
+        graphdef: the static part; equal graphdefs mean that a compiled step can be used again.
+        params: from path to the user's own variable, for every `nnx.Param`.
+        other: likewise for everything else: other variables, and arrays that are plain attributes. Values that
+            modules `sow` are left out: they belong to one call.
+    """
+
+    def __init__(self, module: nnx.Module):
+        self.graphdef, self._sown, kept = nnx.split(module, nnx.Intermediate, ...)
+        self._paths = {path_name(path): path for path, _ in nnx.to_flat_state(kept)}
+        leaves = {path_name(path): leaf for path, leaf in nnx.to_flat_state(kept)}
+        self.params = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, nnx.Param)}
+        self.other = {name: leaf for name, leaf in leaves.items() if not isinstance(leaf, nnx.Param)}
+
+    @property
+    def variables(self) -> dict[str, nnx.Variable[Any]]:
+        """The user's variables by path, without plain arrays."""
+        leaves = {**self.params, **self.other}
+        return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, nnx.Variable)}
+
+    def variables_by_path(self) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]]:
+        """Returns the user's variables with their paths as tuples."""
+        return [(self._paths[name], variable) for name, variable in self.variables.items()]
+
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Returns the current values of `params` and of `other`, not copied."""
+        return _values(self.params), _values(self.other)
+
+    def apply(self, params: Arrays, other: Arrays, x: Any, *, training: bool) -> tuple[Any, Arrays]:
+        """Calls the module as a pure function, in training or inference mode.
+
+        Returns:
+            the output, and `other` as the call left it.
+
+        Raises:
+            ValueError: the call made a variable that was not there before.
+        """
+        module = self.rebuild({**params, **other})
+        output = call_in_mode(module, x, training=training)
+        left = {
+            path_name(path): leaf
+            for path, leaf in nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Intermediate)))
+        }
+        self._check_nothing_new(left)
+        return output, _values({name: left[name] for name in self.other})
+
+    def rebuild(self, values: Arrays) -> nnx.Module:
+        """Returns a new module with `values`, params and others by path."""
+        leaves = {**self.params, **self.other}
+        flat = [(path, _with_value(leaves[name], values[name])) for name, path in self._paths.items()]
+        module = nnx.merge(self.graphdef, nnx.from_flat_state(flat), self._sown)
+        nnx.pop(module, nnx.Intermediate)
+        return module
+
+    def _check_nothing_new(self, left: Arrays) -> None:
+        """Raises if the call made a variable that ought to last; other new ones, such as sown values, are dropped."""
+        kinds = nnx.Param | nnx.BatchStat | nnx.RngState
+        new = [name for name, leaf in left.items() if name not in self._paths and isinstance(leaf, kinds)]
+        if new:
+            raise ValueError(
+                f"Calling the module made the variable {new[0]!r} ({type(left[new[0]]).__name__}), expected it to "
+                f"exist before. Make it in __init__, or call the module once on one batch first."
+            )
+
+
+class Loan:
+    """Lends the variables of a `Binding` for the time of a fit; see the module's docstring.
+
+    Args:
+        binding: the module.
+        layout: how the arrays lie on the devices.
+        current: returns the live arrays, params and others in one dict.
+    """
+
+    def __init__(self, binding: Binding, layout: DataParallel, current: Callable[[], Arrays]):
+        self._variables = binding.variables
+        self._layout = layout
+        self._current = current
+        self._handed_out: Arrays = {}
+        self.is_out = False
+
+    def lend(self) -> None:
+        """Takes the values out of the user's variables."""
+        self._handed_out = {}
+        self.is_out = True
+        lend(self._variables.values(), self)
+
+    def fetch(self) -> None:
+        """Gives every variable a copy of its current value; called at the first access to any of them."""
+        # The access may come from inside a trace (a jitted function that closes over the module); the copies are
+        # made outside of it all the same.
+        with jax.ensure_compile_time_eval():
+            self._hand_out(self._layout.copy_home(self._current_values()))
+
+    def take_back(self) -> Arrays:
+        """Returns what the user put into variables since they were handed out, and lends them again.
+
+        Raises:
+            ValueError: a new value has another shape than the variable had.
+        """
+        held = {name: variable.get_raw_value() for name, variable in self._variables.items()}
+        changed = {name: value for name, value in held.items() if value is not self._handed_out[name]}
+        checked = {name: _checked(name, value, self._handed_out[name]) for name, value in changed.items()}
+        self.lend()
+        return checked
+
+    def close(self) -> None:
+        """Gives the live arrays themselves to the variables, unless they are home already."""
+        if self.is_out:
+            self._hand_out(self._layout.bring_home(self._current_values()))
+
+    def _current_values(self) -> Arrays:
+        current = self._current()
+        return {name: current[name] for name in self._variables}
+
+    def _hand_out(self, values: Arrays) -> None:
+        self._handed_out = values
+        self.is_out = False
+        for name, variable in self._variables.items():
+            give_back(variable, values[name])
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Returns the path as one string, its parts joined by "/"; a "/" within a part is written "~1", a "~" as "~0"."""
+    return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def call_in_mode(module: nnx.Module, x: Any, *, training: bool) -> Any:
+    """Calls `module(x)` in training or inference mode.
+
+    The mode is set on all layers by `module.train()` or `module.eval()`, and passed as `training=`, `train=` or
+    `deterministic=` where the module's `__call__` has such an argument.
+    """
+    module.train() if training else module.eval()
+    known = inspect.signature(type(module).__call__).parameters
+    modes = {"training": training, "train": training, "deterministic": not training}
+    return module(x, **{name: mode for name, mode in modes.items() if name in known})
+
+
+def _values(leaves: Arrays) -> Arrays:
+    return {
+        name: leaf.get_raw_value() if isinstance(leaf, nnx.Variable) else leaf
+        for name, leaf in leaves.items()
+    }
+
+
+def _with_value(leaf: Any, value: Any) -> Any:
+    return leaf.replace(value) if isinstance(leaf, nnx.Variable) else value
+
+
+def _checked(name: str, value: Any, old: Any) -> Any:
+    shapes, old_shapes = (jax.tree.map(jax.numpy.shape, tree) for tree in (value, old))
+    if shapes != old_shapes:
+        raise ValueError(
+            f"A callback set the variable {name!r} to shape {shapes}, expected {old_shapes}. Keep the shape during "
+            f"fit; change the model's structure between two calls of fit."
+        )
+    return jax.tree.map(lambda new, like: jax.numpy.asarray(new, like.dtype), value, old)

@@ -1,0 +1,91 @@
+"""The base class of callbacks: hooks, named and called as in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Callback:
+    """Override the hooks you need; those you leave alone cost nothing.
+
+    Order: `on_train_begin`, then for every epoch `on_epoch_begin`, (`on_train_batch_begin`, `on_train_batch_end`) for
+    each batch, the test hooks if there is validation, `on_epoch_end`; at last `on_train_end`, unless an exception
+    ended the training. `evaluate` and `predict` call the test and predict hooks.
+
+    Epochs and batches count from 0. `logs` of batch hooks are the means over the epoch so far; they are fetched from
+    the device when first read, so a callback that does not read them never waits. `logs` of epoch hooks are Python
+    floats in one dict that all callbacks of the list share, in order: what one adds, the next sees, and History keeps.
+
+    Attributes:
+        model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook changes,
+            weights or learning rate, holds from the next step on.
+        params: `{"verbose": ..., "epochs": ..., "steps": ...}` of the running call.
+
+    Examples:
+        >>> class PrintLoss(Callback):
+        ...     def on_epoch_end(self, epoch, logs=None):
+        ...         print(f"epoch {epoch}: {logs['loss']:.3f}")
+    """
+
+    def __init__(self) -> None:
+        self.model: Any = None  # easyflax.Model; models import train, so the type cannot be named here
+        self.params: dict[str, Any] = {}
+
+    def set_model(self, model: Any) -> None:
+        """Receives the model before the first hook."""
+        self.model = model
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Receives `params` before the first hook."""
+        self.params = params
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called once at the start of `fit`."""
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called once at the end of `fit`, with the logs of the last epoch; not after an exception."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called at the start of an epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Called at the end of an epoch, after validation, with training and `val_` logs."""
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called before a training step; calls `on_batch_begin`."""
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called after a training step, which may still be running on the device; calls `on_batch_end`."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Another name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Another name of `on_train_batch_end`."""
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called at the start of an evaluation, also of the validation within `fit`."""
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called at the end of an evaluation, with its results."""
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called before an evaluation step."""
+
+    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called after an evaluation step."""
+
+    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called at the start of a prediction."""
+
+    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Called at the end of a prediction."""
+
+    def on_predict_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called before a prediction step."""
+
+    def on_predict_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Called after a prediction step, with `{"outputs": ...}`, the predictions for the batch."""

@@ -1,0 +1,113 @@
+"""What a compiled model keeps from one fit to the next: optimizer state, step count, compiled steps.
+
+Between fits the arrays of the model live in the user's module alone. A `Session` takes them over for the time of a fit and
+gives them back at its end: at each moment there is one live copy.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import optax
+
+from easyflax.distribution import DataParallel
+from easyflax.optimizers import get_learning_rate, set_learning_rate
+from easyflax.train.binding import Binding
+from easyflax.train.session import CompiledSteps, Session
+
+
+class Engine:
+    """Runs one compiled model on the devices.
+
+    Args:
+        optimizer: updates the parameters.
+        layout: the devices, and what lies where.
+
+    Attributes:
+        session: the running fit, None between fits.
+    """
+
+    def __init__(self, optimizer: optax.GradientTransformation, layout: DataParallel):
+        self.optimizer = optimizer
+        self.layout = layout
+        self.session: Session | None = None
+        self._opt_state: Any = None  # between fits; during a fit it is part of the session's state
+        self._opt_shapes: Any = None  # the shapes of the parameters that it is for
+        self._steps_done = 0
+
+    @contextmanager
+    def session_on(self, binding: Binding, steps: CompiledSteps) -> Iterator[Session]:
+        """Opens a session on the module; at the end, whatever ends it, the module has its arrays back.
+
+        Raises:
+            RuntimeError: one is open already.
+        """
+        if self.session is not None:
+            raise RuntimeError(
+                "fit was called within fit of the same model, expected one at a time. Train from a callback with "
+                "another model, or after this fit."
+            )
+        self._prepare(binding)
+        session = Session(binding, steps, self._opt_state, self.layout, self._steps_done)
+        self.session, self._opt_state = session, None
+        try:
+            yield session
+        finally:
+            self.session, self._opt_state, self._steps_done = None, session.close(), session.steps_done
+
+    # -- the optimizer's state, wherever it is
+
+    def opt_state(self, binding: Binding) -> Any:
+        """Returns the optimizer state, made now if there is none; in a fit the next step deletes its arrays."""
+        if self.session:
+            return self.session.state.opt_state
+        self._prepare(binding)
+        return self._opt_state
+
+    def set_opt_state(self, opt_state: Any, binding: Binding) -> None:
+        """Replaces the optimizer state by copies of the arrays of `opt_state`."""
+        opt_state = self.layout.copy_to_devices(opt_state)
+        if self.session:
+            self.session.set_opt_state(opt_state)
+        else:
+            self._opt_state, self._opt_shapes = opt_state, _shapes(binding)
+
+    def learning_rate(self, binding: Binding) -> float:
+        """Returns the learning rate that the next step uses."""
+        return float(get_learning_rate(self.opt_state(binding)))
+
+    def set_learning_rate(self, value: float, binding: Binding) -> None:
+        """Sets the learning rate from the next step on; nothing is compiled anew."""
+        self.set_opt_state(set_learning_rate(self.opt_state(binding), value), binding)
+
+    @property
+    def steps_done(self) -> int:
+        """Training steps since the model was compiled."""
+        return self.session.steps_done if self.session else self._steps_done
+
+    @steps_done.setter
+    def steps_done(self, step: int) -> None:
+        if self.session:
+            self.session.set_step(step)
+        self._steps_done = step
+
+    def _prepare(self, binding: Binding) -> None:
+        shapes = _shapes(binding)
+        if self._opt_state is not None and shapes != self._opt_shapes:
+            warnings.warn(
+                "The model's parameters have other names or shapes than in the last fit: the optimizer starts afresh.",
+                stacklevel=2,
+            )
+            self._opt_state = None
+        if self._opt_state is None:
+            params = self.layout.put_state(binding.arrays()[0])
+            self._opt_state = self.layout.copy_to_devices(self.layout.jit(self.optimizer.init)(params))
+            self._opt_shapes = shapes
+
+
+def _shapes(binding: Binding) -> dict[str, Any]:
+    return {name: jax.tree.map(jax.numpy.shape, value) for name, value in binding.arrays()[0].items()}

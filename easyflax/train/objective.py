@@ -1,0 +1,95 @@
+"""From what the user named at `compile` to what the steps compute, checked against one batch before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import optax
+
+import easyflax.metrics
+from easyflax.data import Batch
+from easyflax.losses import Loss
+from easyflax.metrics import Metric
+from easyflax.train.binding import Binding
+from easyflax.train.output_kind import output_kinds
+from easyflax.train.step import Objective
+
+if TYPE_CHECKING:  # slow to import
+    from jax.extend.core import ClosedJaxpr
+
+
+def build_objective(
+    binding: Binding,
+    batch: Batch,
+    *,
+    loss: Loss,
+    metrics: Sequence[Any],
+    optimizer: optax.GradientTransformation,
+) -> Objective:
+    """Returns the objective for data like `batch`.
+
+    Args:
+        binding: the model.
+        batch: only structure, shapes and dtypes are read.
+        loss: as given to `compile`; if it leaves open whether it takes logits, the model's ending decides.
+        metrics: as given to `compile`.
+        optimizer: an optax transformation.
+
+    Raises:
+        ValueError: the loss or a metric cannot be computed on this output and these targets.
+    """
+    traced, output = trace_inference(binding, batch.x)
+    loss = loss.resolve(from_logits="logits" in output_kinds(traced))
+    y = specs(batch.y)
+    row_wise = _is_row_wise(f"loss {loss.name!r}", loss, y, output)
+    named = _by_name(
+        [
+            easyflax.metrics.get(spec, output_shape=shapes(output), y_shape=shapes(y), loss=loss)
+            for spec in metrics
+        ]
+    )
+    for name, metric in named.items():
+        row_wise = _is_row_wise(f"metric {name!r}", metric, y, output) and row_wise
+    return Objective(binding.apply, loss, named, optimizer, shapes(output), row_wise)
+
+
+def trace_inference(binding: Binding, x: Any) -> tuple[ClosedJaxpr, Any]:
+    """Returns the trace of the inference forward on inputs like `x`, and its output as shapes and dtypes."""
+    params, other = binding.arrays()
+
+    def forward(params: Any, other: Any, x: Any) -> Any:
+        return binding.apply(params, other, x, training=False)[0]
+
+    return jax.make_jaxpr(forward, return_shape=True)(params, other, x)
+
+
+def specs(tree: Any) -> Any:
+    """Returns the nesting of `tree` with shapes and dtypes at its leaves."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
+
+
+def shapes(tree: Any) -> Any:
+    """Returns the nesting of `tree` with shapes at its leaves."""
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
+
+
+def _is_row_wise(what: str, scorer: Loss | Metric, y: Any, output: Any) -> bool:
+    try:
+        return scorer.is_row_wise(y, output)
+    except TypeError as error:
+        raise ValueError(
+            f"The {what} cannot be computed on targets of shape {shapes(y)} and outputs of shape {shapes(output)}, "
+            f"expected what it takes: {error}. Pass one array each, or a function (y_true, y_pred) of your own."
+        ) from error
+
+
+def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
+    named = {metric.name: metric for metric in metrics}
+    if len(named) < len(metrics) or "loss" in named:
+        names = [metric.name for metric in metrics]
+        raise ValueError(
+            f"metrics are named {names}, expected different names, none of them 'loss'. Give one another name=."
+        )
+    return named

@@ -1,0 +1,101 @@
+"""One fit: the train state on the devices, and the user's module lent to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from easyflax.data import Batch
+from easyflax.distribution import DataParallel
+from easyflax.train.binding import Arrays, Binding, Loan
+from easyflax.train.in_flight import InFlight
+from easyflax.train.state import TrainState, healthy
+from easyflax.train.step import Objective, Report, eval_step, train_step
+
+
+class CompiledSteps:
+    """The jitted steps of one objective; each is compiled for every batch shape it meets, and stays so."""
+
+    def __init__(self, objective: Objective, layout: DataParallel):
+        self.objective = objective
+        self.train = layout.jit(partial(train_step, objective), donate_argnums=(0,))
+        self.evaluate = layout.jit(partial(eval_step, objective), donate_argnums=(2,))
+        self.fresh_metrics = layout.jit(objective.fresh_metrics)
+
+
+class Session:
+    """The time of a fit, from the first step to `close`.
+
+    Args:
+        binding: the module; its arrays are copied into the train state, its variables lent from now on.
+        steps: what to run.
+        opt_state: on the devices; donated, so the caller must not use it again.
+        layout: the devices, and what lies where.
+        step: training steps done so far.
+
+    Attributes:
+        state: the train state after the newest step; its arrays die with the next one.
+        steps_done: as `state.step`, known without asking the device.
+    """
+
+    def __init__(
+        self, binding: Binding, steps: CompiledSteps, opt_state: Any, layout: DataParallel, step: int
+    ):
+        params, other = layout.copy_to_devices(binding.arrays())
+        number = layout.copy_to_devices(jnp.asarray(step, jnp.int32))
+        health = layout.jit(healthy)()
+        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), number, health)
+        self.steps_done = step
+        self.binding = binding
+        self.layout = layout
+        self._steps = steps
+        self._in_flight = InFlight(layout)
+        self._loan = Loan(binding, layout, self._live)
+        self._loan.lend()
+
+    def begin_epoch(self) -> None:
+        """Empties the accumulators."""
+        self.state = replace(self.state, metrics=self._steps.fresh_metrics())
+
+    def train(self, batch: Batch) -> Report:
+        """Does one step; returns, without waiting for it, what it leaves on the device."""
+        if not self._loan.is_out:
+            self._take_back()
+        self.state, report = self._steps.train(self.state, self.layout.put_batch(batch))
+        self.steps_done += 1
+        self._in_flight.add(report)
+        return report
+
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Returns the live params and other variables, on the devices; the next step deletes them."""
+        if not self._loan.is_out:
+            self._take_back()
+        return self.state.params, self.state.other
+
+    def set_opt_state(self, opt_state: Any) -> None:
+        """Replaces the optimizer state, from the next step on."""
+        self.state = replace(self.state, opt_state=opt_state)
+
+    def set_step(self, step: int) -> None:
+        """Sets how many steps have been done."""
+        number = self.layout.copy_to_devices(jnp.asarray(step, jnp.int32))
+        self.state, self.steps_done = replace(self.state, step=number), step
+
+    def close(self) -> Any:
+        """Gives the arrays back to the module and returns the optimizer state."""
+        self._loan.close()
+        return self.state.opt_state
+
+    def _live(self) -> Arrays:
+        return {**self.state.params, **self.state.other}
+
+    def _take_back(self) -> None:
+        """Lends the variables again, and puts what the user changed meanwhile into the state."""
+        changed = self.layout.copy_to_devices(self._loan.take_back())
+        if changed:
+            params = {name: changed.get(name, value) for name, value in self.state.params.items()}
+            other = {name: changed.get(name, value) for name, value in self.state.other.items()}
+            self.state = replace(self.state, params=params, other=other)
