@@ -35,7 +35,7 @@ def interleaved(
 
 
 def table(times: Mapping[str, list[float]], baseline: str, title: str) -> str:
-    """Returns a Markdown table: medians, quartiles, and the median over rounds of the ratios to `baseline`."""
+    """Returns a Markdown table: medians, quartiles, and the median of the ratios to `baseline`."""
     lines = [f"| {title} | median us | quartiles us | times {baseline} |", "|---|---|---|---|"]
     for name, seconds in times.items():
         low, middle, high = (1e6 * q for q in statistics.quantiles(seconds, n=4))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,18 +171,22 @@ def display(*values: Any) -> None:
     Linear( # Param: 9 (36 B)
     ...
     """
+    ipython = sys.modules.get("IPython")
+    in_notebook = ipython is not None and ipython.get_ipython() is not None
+    treescope = _treescope() if in_notebook else None
+    for value in values:
+        if treescope is None:
+            print(value)
+        else:
+            treescope.display(value, ignore_exceptions=True, autovisualize=True)
+
+
+def _treescope() -> Any:
     try:
         import treescope
-        from IPython.core.getipython import get_ipython
-
-        in_notebook = get_ipython() is not None
     except ImportError:
-        in_notebook = False
-    for value in values:
-        if in_notebook:
-            treescope.display(value, ignore_exceptions=True, autovisualize=True)  # type: ignore[possibly-unbound]
-        else:
-            print(value)
+        return None
+    return treescope
 
 
 __all__ = ["count", "display", "format_graphdef", "format_object", "render_treescope"]

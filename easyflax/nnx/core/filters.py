@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any as _AnyType
+from typing import cast
 
 Path = tuple[_AnyType, ...]
 Predicate = Callable[[Path, _AnyType], bool]
@@ -39,7 +40,7 @@ def to_predicate(filter: Filter) -> Predicate:
     if filter is None or filter is False:
         return Nothing()
     if callable(filter):
-        return filter
+        return cast(Predicate, filter)
     if isinstance(filter, (list, tuple)):
         return Any(*filter)
     raise TypeError(

@@ -42,7 +42,7 @@ def _states(found: Walk, filters: tuple[Filter, ...]) -> tuple[State, ...]:
     return tuple(map(from_flat_state, groups))
 
 
-def split(node: A, *filters: Filter) -> Any:
+def split(node: Any, *filters: Filter) -> Any:
     """Splits a module into its structure and its state.
 
     Args:

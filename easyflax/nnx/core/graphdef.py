@@ -146,7 +146,9 @@ class GraphDef(Generic[A]):
         "variable once."""
         seen: set[tuple[int, int]] = set()
         single = len(self.roots) == 1
-        stack = [(() if single else (position,), *ref) for position, ref in enumerate(self.roots)][::-1]
+        stack: list[tuple[Path, int, Any]] = [
+            (() if single else (position,), *ref) for position, ref in enumerate(self.roots)
+        ][::-1]
         while stack:
             path, tag, payload = stack.pop()
             if tag in (NODE, VARIABLE):

@@ -204,7 +204,7 @@ def _as_key(key: Any) -> jax.Array:
     if isinstance(key, Variable):
         key = key.get_value()
     if isinstance(key, (jax.Array, np.ndarray)) and key.dtype == jnp.uint32:
-        return jax.random.wrap_key_data(key)
+        return jax.random.wrap_key_data(jnp.asarray(key))
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     raise ValueError(

@@ -76,13 +76,14 @@ class Variable(Tracked, Generic[A]):
         if isinstance(value, VariableMetadata):
             metadata = {**metadata, **value.metadata}
             value = value.raw_value
+        raw: Any = value
         self._start_tracking()
         _set_lender(self, None)
         _set_metadata(self, _with_new_spelling({**self._class_hooks, **metadata}))
-        _set_raw(self, value)
+        _set_raw(self, raw)
         for hook in _hooks(self, "on_create_value"):
-            value = hook(self, value)
-        _set_raw(self, self.create_value(value))
+            raw = hook(self, raw)
+        _set_raw(self, self.create_value(raw))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -113,7 +114,7 @@ class Variable(Tracked, Generic[A]):
         """Returns the value to store at creation; for subclasses to override."""
         return value
 
-    def get_value(self, *, index: Any = _MISSING) -> A:
+    def get_value(self, *, index: Any = _MISSING) -> Any:
         """Returns the value, or `value[index]`, after the `on_get_value` hooks."""
         value: Any = self._raw_value
         if not isinstance(value, jax.Array):

@@ -230,7 +230,8 @@ class _Visitor:
                     vars(value),
                     value._marks and tuple(sorted(value._marks.items())),
                 )
-            return self._reference(value, _sorted(value), value._mapping, None)  # a State
+            mapping = value._mapping  # type: ignore[attr-defined]  # a State
+            return self._reference(value, _sorted(mapping), mapping, None)
         if isinstance(value, (jax.Array, np.ndarray)) or kind in DATA_TYPES:
             return self._array(value, container, key)
         if kind is tuple:
