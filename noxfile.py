@@ -42,13 +42,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """The tests, with the lowest version of each runtime dependency that pyproject.toml allows."""
+    """The tests, with the lowest version of each runtime dependency that pyproject.toml allows.
+
+    Without tests/parity: the flax that fits an old jax is old too, and no oracle for the newest.
+    """
     session.install("uv")
     bounds = Path(session.create_tmp()) / "lowest.txt"
-    resolve = ("uv", "pip", "compile", "--python-version", str(session.python), "--resolution", "lowest-direct")
-    session.run(*resolve, "pyproject.toml", "--output-file", str(bounds), silent=True)
+    resolve = ["uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "pyproject.toml"]
+    session.run(*resolve, "--python-version", str(session.python), "--output-file", str(bounds))
     session.install("-e", ".[test]", "-c", str(bounds))
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", "--ignore=tests/parity", *session.posargs)
 
 
 @nox.session(python="3.11")

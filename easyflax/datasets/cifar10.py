@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tarfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from easyflax.datasets.download import RemoteFile, Split, fetch
+
+if TYPE_CHECKING:
+    import tarfile
 
 _ARCHIVE = RemoteFile(
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
@@ -32,6 +35,8 @@ def load_cifar10() -> tuple[Split, Split]:
     Source: A. Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html (no licence is stated there).
     The checksum is that of TensorFlow Datasets.
     """
+    import tarfile  # slow to load
+
     with tarfile.open(fetch(_ARCHIVE, "cifar10")) as archive:
         return _read(archive, _TRAIN_MEMBERS), _read(archive, _TEST_MEMBERS)
 
