@@ -72,7 +72,7 @@ class ArraySource:
         return min(self.batch_size, self.num_rows - begin)
 
     def _rows(self, position: int) -> slice | np.ndarray:
-        """Returns which rows batch `position` holds: a slice where they lie side by side, which copies nothing."""
+        """Returns the rows of batch `position`, as a slice where they lie side by side: that copies nothing."""
         number, index = divmod(position, self.num_batches)
         rows = slice(index * self.batch_size, index * self.batch_size + self.real_rows(position))
         return rows if self.seed is None else shuffled_rows(self.num_rows, self.seed, number)[rows]
@@ -96,8 +96,8 @@ def as_batches(
         seed: a non-negative integer.
 
     Raises:
-        ValueError: the arrays differ in length, are empty or of a dtype that cannot be used, or `batch_size` is
-            less than 1.
+        ValueError: the arrays differ in length, are empty or of a dtype that cannot be used, or `batch_size`
+            is less than 1.
 
     Examples:
         >>> source = as_batches(np.arange(5.0), np.arange(5), batch_size=2)
@@ -120,7 +120,8 @@ def check_batch_size(batch_size: int | None) -> int:
         return 32
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ValueError(
-            f"batch_size is {batch_size!r}, expected an integer of at least 1. Leave it out for batches of 32 rows."
+            f"batch_size is {batch_size!r}, expected an integer of at least 1. Leave it out for batches of "
+            f"32 rows."
         )
     return int(batch_size)
 
@@ -137,12 +138,13 @@ def common_length(leaves: list[tuple[str, np.ndarray]]) -> int:
     for name, leaf in leaves:
         if len(leaf) != len(first):
             raise ValueError(
-                f"{first_name} has {len(first)} rows and {name} has {len(leaf)}, expected the same number. Check "
-                f"that both were loaded whole, and filtered or split alike."
+                f"{first_name} has {len(first)} rows and {name} has {len(leaf)}, expected the same number. "
+                f"Check that both were loaded whole, and filtered or split alike."
             )
     if not len(first):
         raise ValueError(
-            f"{first_name} has shape {first.shape}, expected at least one row. Check how the data was loaded or split."
+            f"{first_name} has shape {first.shape}, expected at least one row. Check how the data was "
+            f"loaded or split."
         )
     return len(first)
 

@@ -1,7 +1,7 @@
 """Turns what users hand over into NumPy arrays the device can take, or says why it cannot.
 
-Done once, before training: afterwards every leaf is a NumPy array of a dtype that JAX keeps as it is, so that no
-step converts, wraps or copies anything again.
+Done once, before training: afterwards every leaf is a NumPy array of a dtype that JAX keeps as it is, so that
+no step converts, wraps or copies anything again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 def to_host_arrays(tree: Any, name: str) -> Any:
     """Returns `tree` with every leaf a NumPy array of a dtype the device has.
 
-    64-bit floats, complex numbers and integers become 32-bit ones (unless `jax_enable_x64` is on); other arrays
-    are passed through, JAX arrays on the CPU without a copy.
+    64-bit floats, complex numbers and integers become 32-bit ones (unless `jax_enable_x64` is on); other
+    arrays are passed through, JAX arrays on the CPU without a copy.
 
     Args:
         tree: any nesting of dicts, lists and tuples of arrays.
@@ -43,19 +43,20 @@ def named_leaves(tree: Any, name: str) -> list[tuple[str, np.ndarray]]:
 def _to_host_array(leaf: Any, name: str) -> np.ndarray:
     if not hasattr(leaf, "__array__"):
         raise ValueError(
-            f"{name} is of type {type(leaf).__name__}, expected a NumPy or JAX array, or a dict, list or tuple of "
-            f"arrays. Convert it first, for example with np.asarray."
+            f"{name} is of type {type(leaf).__name__}, expected a NumPy or JAX array, or a dict, list or "
+            f"tuple of arrays. Convert it first, for example with np.asarray."
         )
     array = np.asarray(leaf)
     # Strings, bytes, objects, dates: whatever is neither a number nor one of JAX's extra number types.
     if array.dtype.kind in "OSUMmT":
         raise ValueError(
-            f"{name} has dtype {array.dtype}, expected numbers. Encode strings and categories as integers, and make "
-            f"ragged lists one rectangular array (pad them), before training."
+            f"{name} has dtype {array.dtype}, expected numbers. Encode strings and categories as integers, "
+            f"and make ragged lists one rectangular array (pad them), before training."
         )
     if array.ndim == 0:
         raise ValueError(
-            f"{name} has shape (), expected rows along a first axis. Give one entry a row, as in shape (rows, ...)."
+            f"{name} has shape (), expected rows along a first axis. Give one entry a row, as in shape "
+            f"(rows, ...)."
         )
     return _narrow(array, name)
 
@@ -73,7 +74,7 @@ def _check_range(array: np.ndarray, limits: np.iinfo, name: str) -> None:
     smallest, largest = array.min(), array.max()
     if smallest < limits.min or largest > limits.max:
         raise ValueError(
-            f"{name} has dtype {array.dtype} and values from {smallest} to {largest}, expected values that fit "
-            f"{limits.dtype}, which is what the device computes with. Map the values to smaller ones (ids to "
-            f"0, 1, 2, ...), or turn jax_enable_x64 on."
+            f"{name} has dtype {array.dtype} and values from {smallest} to {largest}, expected values that "
+            f"fit {limits.dtype}, which is what the device computes with. Map the values to smaller ones "
+            f"(ids to 0, 1, 2, ...), or turn jax_enable_x64 on."
         )

@@ -1,4 +1,4 @@
-"""The order of the rows, a pure function of seed and pass: a run can be resumed anywhere and sees the same rows."""
+"""The order of the rows: a pure function of seed and pass, so that a run can be resumed anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def shuffled_rows(num_rows: int, seed: int, number: int) -> np.ndarray:
     Returns:
         `(num_rows,)` integers, read-only, a permutation.
 
-    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox is keyed by (seed, pass), so
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox is keyed by (seed,
+        pass), so
     no pass needs the ones before it.
     """
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))

@@ -24,16 +24,16 @@ def split_validation(x: Any, y: Any, fraction: float) -> tuple[tuple[Any, Any], 
     """
     if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
         raise ValueError(
-            f"validation_split is {fraction!r}, expected a number between 0 and 1 (0 for none). Pass the share of "
-            f"the rows to validate on, such as 0.1."
+            f"validation_split is {fraction!r}, expected a number between 0 and 1 (0 for none). Pass the "
+            f"share of the rows to validate on, such as 0.1."
         )
     x, y = to_host_arrays(x, "x"), to_host_arrays(y, "y")
     rows = common_length(named_leaves(x, "x") + named_leaves(y, "y"))
     split_at = math.floor(rows * (1.0 - fraction))
     if not 0 < split_at < rows:
         raise ValueError(
-            f"validation_split is {fraction} of {rows} rows, expected at least one row on either side. Pass more "
-            f"data, another share, or validation_data."
+            f"validation_split is {fraction} of {rows} rows, expected at least one row on either side. Pass "
+            f"more data, another share, or validation_data."
         )
     head, tail = slice(None, split_at), slice(split_at, None)
     return _slice((x, y), head), _slice((x, y), tail)

@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 class DataParallel:
     """Says where state and batches go when several devices train together.
 
-    On one device nothing is placed by hand: NumPy arrays go straight into the jitted call, which is twice as fast
-    as `jax.device_put` before it. Results are the same on any number of devices, to rounding.
+    On one device nothing is placed by hand: NumPy arrays go straight into the jitted call, which is twice as
+    fast as `jax.device_put` before it. Results are the same on any number of devices, to rounding.
 
     Args:
         devices: the devices to use; all of this process by default.
@@ -51,8 +51,9 @@ class DataParallel:
     def steps_in_flight(self) -> int | None:
         """How many steps may be dispatched and unfinished; None where the runtime sees to it.
 
-        Simulated devices share one pool of threads: with many steps queued, the threads of one step can wait in
-        an all-reduce for those of another that never start, until the runtime gives up and aborts the process.
+        Simulated devices share one pool of threads: with many steps queued, the threads of one step can wait
+        in an all-reduce for those of another that never start, until the runtime gives up and aborts the
+        process.
         """
         simulated = self.num_devices > 1 and self.mesh.devices.flat[0].platform == "cpu"
         return 4 if simulated else None
@@ -60,8 +61,9 @@ class DataParallel:
     def put_batch(self, batch: Any) -> Any:
         """Returns `batch`, a pytree of `(rows, ...)` arrays, laid out over the devices.
 
-        Rows are split where they divide evenly. Where they do not, every device gets all rows and computes the
-        same thing: slower for that one step, but nothing is padded, so batch statistics and dropout stay exact.
+        Rows are split where they divide evenly. Where they do not, every device gets all rows and computes
+        the same thing: slower for that one step, but nothing is padded, so batch statistics and dropout stay
+        exact.
         """
         if self._is_default:
             return batch
@@ -77,13 +79,13 @@ class DataParallel:
         return self._copy(self.put_state(tree))
 
     def bring_home(self, tree: Any) -> Any:
-        """Returns the arrays of `tree`, laid out by this object, as ordinary arrays of one device, not copied."""
+        """Returns the arrays of `tree`, laid out by this object, as arrays of one device, not copied."""
         if self._is_default:
             return tree
         return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
     def copy_home(self, tree: Any) -> Any:
-        """Returns copies of the arrays of `tree`, laid out by this object, as ordinary arrays of one device."""
+        """Returns copies of the arrays of `tree`, laid out by this object, as arrays of one device."""
         return _copy_in_place(self.bring_home(tree))
 
     def jit(
@@ -100,8 +102,8 @@ class DataParallel:
 
 
 def _copy(tree: Any) -> Any:
-    # The dtype is given to drop weak types: a weakly typed array comes back strongly typed from the first step,
-    # and the second step would be compiled anew.
+    # The dtype is given to drop weak types: a weakly typed array comes back strongly typed from the first
+    # step, and the second step would be compiled anew.
     return jax.tree.map(lambda x: jnp.array(x, dtype=x.dtype, copy=True), tree)
 
 

@@ -21,6 +21,11 @@ def check_count(call: str, name: str, value: int, least: int) -> int:
     return int(value)
 
 
+def never(epoch: int) -> bool:  # noqa: ARG001
+    """Returns that no epoch is followed by validation."""
+    return False
+
+
 def validation_epochs(validation_freq: int | Collection[int]) -> Callable[[int], bool]:
     """Returns which epochs, counted from 0, are followed by validation.
 

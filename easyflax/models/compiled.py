@@ -1,4 +1,4 @@
-"""What `compile` makes: the loss, metrics and optimizer that were named, and the steps built from them once data is seen."""
+"""What `compile` makes: loss, metrics and optimizer, and the steps built from them once data is seen."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ class Compiled:
     def __init__(self, optimizer: Any, loss: Any, metrics: Any, seed: int, distribution: DataParallel | None):
         if loss is None:
             raise ValueError(
-                "compile: loss is None, expected a name, a Loss or a function (y_true, y_pred). Pass for example "
-                "loss='sparse_categorical_crossentropy' for classes numbered from 0, or loss='mse' for numbers."
+                "compile: loss is None, expected a name, a Loss or a function (y_true, y_pred). Pass for "
+                "example loss='sparse_categorical_crossentropy' for classes numbered from 0, or loss='mse' "
+                "for numbers."
             )
         self.seed = _checked_seed(seed)
         self.engine = Engine(easyflax.optimizers.get(optimizer), distribution or DataParallel())
@@ -51,7 +52,7 @@ class Compiled:
         self._steps: dict[Any, CompiledSteps] = {}
 
     def steps_for(self, binding: Binding, batch: Batch) -> CompiledSteps:
-        """Returns the steps for data like `batch`; the same ones again for an unchanged model and like data."""
+        """Returns the steps for data like `batch`: the same ones while neither model nor data change."""
         key = (binding.graphdef, _signature(batch))
         if key not in self._steps:
             objective = build_objective(

@@ -19,7 +19,7 @@ from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.metrics import Metric
 from easyflax.models import weights
-from easyflax.models.arguments import check_count, validation_epochs
+from easyflax.models.arguments import check_count, never, validation_epochs
 from easyflax.models.compiled import Compiled
 from easyflax.models.optimizer_view import OptimizerView
 from easyflax.models.summary import print_summary, specs_of_rows
@@ -40,10 +40,10 @@ Callbacks = Callback | Iterable[Callback] | None
 class Model:
     """Trains, evaluates and runs an NNX module, in Keras's manner.
 
-    The module is trained in place: after `fit`, and whenever a callback looks, it holds the newest weights. It is
-    called with one argument, `module(x)`; if `x` is a dict, list or tuple of arrays, that is the argument. Training runs
-    it in training mode and everything else in inference mode (see `easyflax.train.binding.call_in_mode`); the module's
-    own mode is left as it is.
+    The module is trained in place: after `fit`, and whenever a callback looks, it holds the newest weights.
+    It is called with one argument, `module(x)`; if `x` is a dict, list or tuple of arrays, that is the
+    argument. Training runs it in training mode and everything else in inference mode (see
+    `easyflax.train.binding.call_in_mode`); the module's own mode is left as it is.
 
     Args:
         module: any NNX module.
@@ -98,9 +98,9 @@ class Model:
 
         Args:
             optimizer: a name such as `"adam"`, an `easyflax.optimizers` object, or any optax transformation.
-            loss: a name, an `easyflax.losses` object, or a function `(y_true, y_pred)` that returns one value a row, or
-                one for the batch. Cross-entropies by name take probabilities if the model ends in softmax or sigmoid,
-                else logits.
+            loss: a name, an `easyflax.losses` object, or a function `(y_true, y_pred)` that returns one value
+                a row, or one for the batch. Cross-entropies by name take probabilities if the model ends in
+                softmax or sigmoid, else logits.
             metrics: names, `easyflax.metrics` objects and functions.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
@@ -134,7 +134,8 @@ class Model:
             y: targets, likewise.
             batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
             epochs: the number of the epoch to stop before.
-            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 on a terminal or in a notebook, else 2.
+            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 on a terminal or in a notebook, else
+                2.
             callbacks: see `easyflax.callbacks`.
             validation_split: share of the rows, the last ones, kept for validation.
             validation_data: `(x_val, y_val)`; goes before `validation_split`.
@@ -163,7 +164,7 @@ class Model:
             steps_per_epoch=check_count("fit", "steps_per_epoch", steps_per_epoch or source.num_batches, 1),
             epochs=check_count("fit", "epochs", epochs, 1),
             initial_epoch=check_count("fit", "initial_epoch", initial_epoch, 0),
-            validate=validation_epochs(validation_freq) if validation else lambda epoch: False,
+            validate=validation_epochs(validation_freq) if validation else never,
         )
         self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
         params = {"verbose": verbose, "epochs": plan.epochs, "steps": plan.steps_per_epoch}
@@ -195,7 +196,8 @@ class Model:
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:
-        """Returns loss and metrics over all rows, in inference mode; exact for any batch size and number of devices.
+        """Returns loss and metrics over all rows, in inference mode; exact for any batch size and number of
+        devices.
 
         Args:
             x: inputs, as for `fit`.
@@ -268,8 +270,8 @@ class Model:
         """Prints a table of the layers: path, type, output shape, parameters.
 
         Args:
-            input_shape: shape of one row, such as `(28, 28, 1)`, or a nesting of shapes; by default that of the data
-                last seen. Without either no output shapes are shown.
+            input_shape: shape of one row, such as `(28, 28, 1)`, or a nesting of shapes; by default that of
+                the data last seen. Without either no output shapes are shown.
 
         Raises:
             ValueError: the model cannot be called on such an input.
@@ -283,7 +285,7 @@ class Model:
     # -- weights and state, out and in
 
     def get_weights(self) -> list[np.ndarray]:
-        """Returns the weights as NumPy arrays: parameters and batch statistics, in the order of their paths."""
+        """Returns parameters and batch statistics as NumPy arrays, in the order of their paths."""
         return weights.get_weights(self._binding())
 
     def set_weights(self, arrays: Sequence[Any]) -> None:
@@ -308,13 +310,15 @@ class Model:
         weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")
 
     def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Returns everything that training has changed, as nested dicts of arrays that training never deletes.
+        """Returns everything that training has changed, as nested dicts of arrays that training never
+        deletes.
 
         Args:
             weights_only: leaves out random streams, optimizer and step count.
 
         Returns:
-            `{"params": {path: array}, "other": {path: array}}`, and `"opt_state"` and `"counters": {"step": int32}`.
+            `{"params": {path: array}, "other": {path: array}}`, and `"opt_state"` and `"counters": {"step":
+            int32}`.
 
         Raises:
             NotCompiledError: without `weights_only`, `compile` was not called.
@@ -346,7 +350,8 @@ class Model:
             engine.steps_done = int(state["counters"]["step"])
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Sets the state from the newest whole checkpoint in the folder `path`, as `ModelCheckpoint` writes them.
+        """Sets the state from the newest whole checkpoint in the folder `path`, as `ModelCheckpoint` writes
+        them.
 
         Raises:
             CheckpointError: there is none, or it is of another model.
@@ -359,8 +364,9 @@ class Model:
     def _require_compiled(self, call: str) -> Compiled:
         if self._compiled is None:
             raise NotCompiledError(
-                f"{call}: the model is not compiled, expected a loss and an optimizer. Call first, for example, "
-                f"model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', metrics=['accuracy'])."
+                f"{call}: the model is not compiled, expected a loss and an optimizer. Call first, for "
+                f"example, model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', "
+                f"metrics=['accuracy'])."
             )
         return self._compiled
 

@@ -30,8 +30,8 @@ class Sequential(Model):
         for number, layer in enumerate(layers):
             if isinstance(layer, type) or not callable(layer):
                 raise TypeError(
-                    f"Sequential: layers[{number}] is {layer!r}, expected a module or a function. Pass an instance, "
-                    f"such as nnx.Linear(4, 8, rngs=nnx.Rngs(0)) or nnx.relu."
+                    f"Sequential: layers[{number}] is {layer!r}, expected a module or a function. Pass an "
+                    f"instance, such as nnx.Linear(4, 8, rngs=nnx.Rngs(0)) or nnx.relu."
                 )
         super().__init__(nnx.Sequential(*layers))
 

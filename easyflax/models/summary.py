@@ -23,7 +23,8 @@ class LayerRow:
     Attributes:
         path: the layer's path in the model, such as "layers/0".
         kind: the name of its class.
-        output: the shape of its output, None for the batch axis, in the nesting it returns; None when unknown.
+        output: the shape of its output, None for the batch axis, in the nesting it returns; None when
+            unknown.
         parameters: how many numbers its own variables hold, those of random streams left out.
         trainable: how many of them are trained.
         num_bytes: of all of them.
@@ -160,9 +161,10 @@ def _free_rows(array: Any, rows: int) -> tuple[int | None, ...]:
 def _calls_noted(classes: Iterable[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
     """Calls `note(module, output)` after every call of an instance of `classes`, for the time of the block.
 
-    Python looks `__call__` up on the class, so that is where it is replaced; for a moment, and for all threads.
+    Python looks `__call__` up on the class, so that is where it is replaced; for a moment, and for all
+    threads.
     """
-    classes = [cls for cls in classes if callable(getattr(cls, "__call__", None))]
+    classes = [cls for cls in classes if any("__call__" in vars(base) for base in cls.__mro__)]
     before = {cls: vars(cls).get("__call__") for cls in classes}
     wrapped = {cls: _noted(cls.__call__, note) for cls in classes}
     for cls, method in wrapped.items():

@@ -36,8 +36,8 @@ def set_weights(binding: Binding, weights: Sequence[Any]) -> None:
     names = list(weight_variables(binding))
     if len(weights) != len(names):
         raise ValueError(
-            f"set_weights: got {len(weights)} arrays, expected {len(names)}, one for each of {_shown(names)}. Pass "
-            f"what get_weights() of an equal model returns."
+            f"set_weights: got {len(weights)} arrays, expected {len(names)}, one for each of "
+            f"{_shown(names)}. Pass what get_weights() of an equal model returns."
         )
     set_arrays(binding, dict(zip(names, weights, strict=True)), "set_weights")
 
@@ -57,8 +57,8 @@ def set_arrays(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:
     unknown = [name for name in arrays if name not in variables]
     if unknown:
         raise ValueError(
-            f"{call}: got {_shown(unknown)}, expected variables of this model: {_shown(list(variables))}. Build the "
-            f"model as it was when the weights were taken."
+            f"{call}: got {_shown(unknown)}, expected variables of this model: {_shown(list(variables))}. "
+            f"Build the model as it was when the weights were taken."
         )
     values = {
         name: _fitting(name, array, variables[name].get_raw_value(), call) for name, array in arrays.items()
@@ -76,8 +76,8 @@ def set_all(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:
     missing = [name for name in weight_variables(binding) if name not in arrays]
     if missing:
         raise ValueError(
-            f"{call}: {_shown(missing)} missing, expected all weights of this model. Build the model as it was when "
-            f"the weights were taken."
+            f"{call}: {_shown(missing)} missing, expected all weights of this model. Build the model as it "
+            f"was when the weights were taken."
         )
     set_arrays(binding, arrays, call)
 
@@ -103,12 +103,13 @@ def _fitting(name: str, array: Any, old: Any, call: str) -> Any:
     array = np.asarray(array)
     if array.shape != old.shape:
         raise ValueError(
-            f"{call}: {name!r} has shape {array.shape}, expected {old.shape}. Build the model as it was when the weights "
-            f"were taken."
+            f"{call}: {name!r} has shape {array.shape}, expected {old.shape}. Build the model as it was "
+            f"when the weights were taken."
         )
     if not np.can_cast(array.dtype, old.dtype, "same_kind"):
         raise ValueError(
-            f"{call}: {name!r} has dtype {array.dtype}, expected {old.dtype}. Convert it with astype if that is meant."
+            f"{call}: {name!r} has dtype {array.dtype}, expected {old.dtype}. Convert it with astype if "
+            f"that is meant."
         )
     return jnp.asarray(array, old.dtype)
 

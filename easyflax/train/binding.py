@@ -1,16 +1,17 @@
 """The user's module on one side, dicts of raw arrays on the other.
 
-`Binding` takes a module apart into arrays by path and puts it together again inside a trace. During a fit the arrays
-belong to the train state, which every step donates and replaces. The user's variables are *lent* meanwhile: they hold
-no array that the next step could delete, and the first access to any of them makes `Loan` hand copies of the current
-arrays back to all. So code in a callback always sees up-to-date weights, and callbacks that do not look cost nothing.
+`Binding` takes a module apart into arrays by path and puts it together again inside a trace. During a fit the
+arrays belong to the train state, which every step donates and replaces. The user's variables are *lent*
+meanwhile: they hold no array that the next step could delete, and the first access to any of them makes
+`Loan` hand copies of the current arrays back to all. So code in a callback always sees up-to-date weights,
+and callbacks that do not look cost nothing.
 
     binding = Binding(module)
-    loan = Loan(binding, layout, current=lambda: engine.arrays)
-    loan.lend()                       # before each step that follows an access
-    ...                               # a callback reads module.kernel: loan.fetch() runs, loan.is_out becomes False
-    changed = loan.take_back()        # what the callback replaced; the variables are lent again
-    loan.close()                      # the variables get the final arrays for good
+    loan = Loan(binding, layout, current=lambda: arrays of the train state)
+    loan.lend()
+    ...                           # a callback reads module.kernel: loan.fetch() runs, loan.is_out becomes False
+    changed = loan.take_back()    # what the callback replaced; the variables are lent again
+    loan.close()                  # the variables get the final arrays for good
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Binding:
     Attributes:
         graphdef: the static part; equal graphdefs mean that a compiled step can be used again.
         params: from path to the user's own variable, for every `nnx.Param`.
-        other: likewise for everything else: other variables, and arrays that are plain attributes. Values that
-            modules `sow` are left out: they belong to one call.
+        other: likewise for everything else: other variables, and arrays that are plain attributes. Values
+            that modules `sow` are left out: they belong to one call.
     """
 
     def __init__(self, module: nnx.Module):
@@ -89,13 +90,13 @@ class Binding:
         return module
 
     def _check_nothing_new(self, left: Arrays) -> None:
-        """Raises if the call made a variable that ought to last; other new ones, such as sown values, are dropped."""
+        """Raises if the call made a variable that ought to last; other new ones (sown values) are dropped."""
         kinds = nnx.Param | nnx.BatchStat | nnx.RngState
         new = [name for name, leaf in left.items() if name not in self._paths and isinstance(leaf, kinds)]
         if new:
             raise ValueError(
-                f"Calling the module made the variable {new[0]!r} ({type(left[new[0]]).__name__}), expected it to "
-                f"exist before. Make it in __init__, or call the module once on one batch first."
+                f"Calling the module made the variable {new[0]!r} ({type(left[new[0]]).__name__}), expected "
+                f"it to exist before. Make it in __init__, or call the module once on one batch first."
             )
 
 
@@ -123,8 +124,8 @@ class Loan:
 
     def fetch(self) -> None:
         """Gives every variable a copy of its current value; called at the first access to any of them."""
-        # The access may come from inside a trace (a jitted function that closes over the module); the copies are
-        # made outside of it all the same.
+        # The access may come from inside a trace (a jitted function that closes over the module); the copies
+        # are made outside of it all the same.
         with jax.ensure_compile_time_eval():
             self._hand_out(self._layout.copy_home(self._current_values()))
 
@@ -157,15 +158,15 @@ class Loan:
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Returns the path as one string, its parts joined by "/"; a "/" within a part is written "~1", a "~" as "~0"."""
+    """Returns the path as one string, joined by "/"; within a part "/" is written "~1" and "~" "~0"."""
     return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def call_in_mode(module: nnx.Module, x: Any, *, training: bool) -> Any:
     """Calls `module(x)` in training or inference mode.
 
-    The mode is set on all layers by `module.train()` or `module.eval()`, and passed as `training=`, `train=` or
-    `deterministic=` where the module's `__call__` has such an argument.
+    The mode is set on all layers by `module.train()` or `module.eval()`, and passed as `training=`, `train=`
+    or `deterministic=` where the module's `__call__` has such an argument.
     """
     module.train() if training else module.eval()
     known = inspect.signature(type(module).__call__).parameters
@@ -188,7 +189,7 @@ def _checked(name: str, value: Any, old: Any) -> Any:
     shapes, old_shapes = (jax.tree.map(jax.numpy.shape, tree) for tree in (value, old))
     if shapes != old_shapes:
         raise ValueError(
-            f"A callback set the variable {name!r} to shape {shapes}, expected {old_shapes}. Keep the shape during "
-            f"fit; change the model's structure between two calls of fit."
+            f"A callback set the variable {name!r} to shape {shapes}, expected {old_shapes}. Keep the shape "
+            f"during fit; change the model's structure between two calls of fit."
         )
     return jax.tree.map(lambda new, like: jax.numpy.asarray(new, like.dtype), value, old)

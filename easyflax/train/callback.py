@@ -9,17 +9,19 @@ from typing import Any
 class Callback:
     """Override the hooks you need; those you leave alone cost nothing.
 
-    Order: `on_train_begin`, then for every epoch `on_epoch_begin`, (`on_train_batch_begin`, `on_train_batch_end`) for
-    each batch, the test hooks if there is validation, `on_epoch_end`; at last `on_train_end`, unless an exception
-    ended the training. `evaluate` and `predict` call the test and predict hooks.
+    Order: `on_train_begin`, then for every epoch `on_epoch_begin`, (`on_train_batch_begin`,
+        `on_train_batch_end`) for
+    each batch, the test hooks if there is validation, `on_epoch_end`; at last `on_train_end`, unless an
+    exception ended the training. `evaluate` and `predict` call the test and predict hooks.
 
-    Epochs and batches count from 0. `logs` of batch hooks are the means over the epoch so far; they are fetched from
-    the device when first read, so a callback that does not read them never waits. `logs` of epoch hooks are Python
-    floats in one dict that all callbacks of the list share, in order: what one adds, the next sees, and History keeps.
+    Epochs and batches count from 0. `logs` of batch hooks are the means over the epoch so far; they are
+    fetched from the device when first read, so a callback that does not read them never waits. `logs` of
+    epoch hooks are Python floats in one dict that all callbacks of the list share, in order: what one adds,
+    the next sees, and History keeps.
 
     Attributes:
-        model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook changes,
-            weights or learning rate, holds from the next step on.
+        model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook
+            changes, weights or learning rate, holds from the next step on.
         params: `{"verbose": ..., "epochs": ..., "steps": ...}` of the running call.
 
     Examples:

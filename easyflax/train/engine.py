@@ -1,7 +1,7 @@
 """What a compiled model keeps from one fit to the next: optimizer state, step count, compiled steps.
 
-Between fits the arrays of the model live in the user's module alone. A `Session` takes them over for the time of a fit and
-gives them back at its end: at each moment there is one live copy.
+Between fits the arrays of the model live in the user's module alone. A `Session` takes them over for the time
+of a fit and gives them back at its end: at each moment there is one live copy.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Engine:
         """
         if self.session is not None:
             raise RuntimeError(
-                "fit was called within fit of the same model, expected one at a time. Train from a callback with "
-                "another model, or after this fit."
+                "fit was called within fit of the same model, expected one at a time. Train from a callback "
+                "with another model, or after this fit."
             )
         self._prepare(binding)
         session = Session(binding, steps, self._opt_state, self.layout, self._steps_done)
@@ -62,7 +62,7 @@ class Engine:
     # -- the optimizer's state, wherever it is
 
     def opt_state(self, binding: Binding) -> Any:
-        """Returns the optimizer state, made now if there is none; in a fit the next step deletes its arrays."""
+        """Returns the optimizer state, made if there is none; in a fit the next step deletes its arrays."""
         if self.session:
             return self.session.state.opt_state
         self._prepare(binding)
@@ -99,7 +99,8 @@ class Engine:
         shapes = _shapes(binding)
         if self._opt_state is not None and shapes != self._opt_shapes:
             warnings.warn(
-                "The model's parameters have other names or shapes than in the last fit: the optimizer starts afresh.",
+                "The model's parameters have other names or shapes than in the last fit: the optimizer "
+                "starts afresh.",
                 stacklevel=2,
             )
             self._opt_state = None

@@ -1,7 +1,7 @@
 """Ctrl-C between steps, not within one: a step that was cut short would lose the weights it had just made.
 
-A step is dispatched by one call that deletes the old state and returns the new one. Python raises KeyboardInterrupt as
-soon as such a call returns, before its result is stored, and then both are gone.
+A step is dispatched by one call that deletes the old state and returns the new one. Python raises
+KeyboardInterrupt as soon as such a call returns, before its result is stored, and then both are gone.
 """
 
 from __future__ import annotations

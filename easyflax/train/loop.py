@@ -1,4 +1,5 @@
-"""The loops over batches: training, evaluation, prediction. They call hooks and never wait for the device themselves,
+"""The loops over batches: training, evaluation, prediction. They call hooks and never wait for the device
+themselves,
 except once an epoch, when its logs are read."""
 
 from __future__ import annotations
@@ -117,8 +118,9 @@ def check_finite(report: Report, *, first_step: int, epoch: int, plan: Plan) -> 
     before = "it was the first step" if np.isnan(last) else f"the loss of the step before it was {last:.6g}"
     raise NonFiniteLossError(
         f"fit: the loss became NaN or infinite in epoch {epoch + 1}/{plan.epochs}, batch "
-        f"{step - first_step + 1}/{plan.steps_per_epoch} ({before}), expected finite numbers. Look for NaN and infinity "
-        f"in x and y (np.isfinite), scale the inputs, lower the learning rate, or clip the gradients."
+        f"{step - first_step + 1}/{plan.steps_per_epoch} ({before}), expected finite numbers. Look for NaN "
+        f"and infinity in x and y (np.isfinite), scale the inputs, lower the learning rate, or clip the "
+        f"gradients."
     )
 
 
@@ -161,7 +163,8 @@ def run_prediction(
     layout: DataParallel,
     interrupts: Interrupts,
 ) -> Any:
-    """Returns the outputs for all rows of `source`, in order, in the nesting the model returns, as NumPy arrays.
+    """Returns the outputs for all rows of `source`, in order, in the nesting the model returns, as NumPy
+    arrays.
 
     Args:
         arrays: returns the live arrays of the model; asked before each step, since hooks may change weights.

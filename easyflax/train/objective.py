@@ -1,4 +1,4 @@
-"""From what the user named at `compile` to what the steps compute, checked against one batch before any training."""
+"""From what was named at `compile` to what the steps compute, checked against one batch beforehand."""
 
 from __future__ import annotations
 
@@ -80,8 +80,9 @@ def _is_row_wise(what: str, scorer: Loss | Metric, y: Any, output: Any) -> bool:
         return scorer.is_row_wise(y, output)
     except TypeError as error:
         raise ValueError(
-            f"The {what} cannot be computed on targets of shape {shapes(y)} and outputs of shape {shapes(output)}, "
-            f"expected what it takes: {error}. Pass one array each, or a function (y_true, y_pred) of your own."
+            f"The {what} cannot be computed on targets of shape {shapes(y)} and outputs of shape "
+            f"{shapes(output)}, expected what it takes: {error}. Pass one array each, or a function "
+            f"(y_true, y_pred) of your own."
         ) from error
 
 
@@ -90,6 +91,7 @@ def _by_name(metrics: Sequence[Metric]) -> dict[str, Metric]:
     if len(named) < len(metrics) or "loss" in named:
         names = [metric.name for metric in metrics]
         raise ValueError(
-            f"metrics are named {names}, expected different names, none of them 'loss'. Give one another name=."
+            f"metrics are named {names}, expected different names, none of them 'loss'. Give one another "
+            f"name=."
         )
     return named

@@ -1,15 +1,15 @@
 """Does a model end in probabilities or in logits?
 
-Keras's cross-entropies take probabilities when given by name, people who write NNX modules return logits. Nobody has
-to say which: the inference forward is traced, and the last operations of the trace are looked at.
+Keras's cross-entropies take probabilities when given by name, people who write NNX modules return logits.
+Nobody has to say which: the inference forward is traced, and the last operations of the trace are looked at.
 
     softmax   an exponential divided by its own sum     probabilities
     sigmoid   the logistic function                     probabilities
     else      log_softmax, a linear layer, ...          logits
 
-Operations that only move or cast numbers (reshape, transpose, cast, squeeze, ...) are looked through, calls (jit,
-custom_jvp, remat) are looked into. A model that ends otherwise, say in `exp(log_softmax(x))`, says it itself by a loss
-with `from_logits=False`.
+Operations that only move or cast numbers (reshape, transpose, cast, squeeze, ...) are looked through, calls
+(jit, custom_jvp, remat) are looked into. A model that ends otherwise, say in `exp(log_softmax(x))`, says it
+itself by a loss with `from_logits=False`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,8 @@ if TYPE_CHECKING:  # jax.extend is slow to import
 OutputKind = Literal["softmax", "sigmoid", "logits"]
 
 _LOOK_THROUGH = frozenset(
-    (
-        "reshape",
-        "convert_element_type",
-        "broadcast_in_dim",
-        "squeeze",
-        "expand_dims",
-        "transpose",
-        "rev",
-        "slice",
-    )
-    + ("copy", "reduce_precision", "sharding_constraint", "stop_gradient")
+    ["broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reduce_precision", "reshape"]
+    + ["rev", "sharding_constraint", "slice", "squeeze", "stop_gradient", "transpose"]
 )
 
 

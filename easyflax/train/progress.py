@@ -1,9 +1,11 @@
-"""What one sees during fit, evaluate and predict: a tqdm bar on a terminal or in a notebook, else a plain line.
+"""What one sees during fit, evaluate and predict: a tqdm bar on a terminal or in a notebook, else a plain
+line.
 
-The bar is drawn at most ten times a second, and shows the newest logs that have already arrived: it never makes the
-loop wait for the device.
+The bar is drawn at most ten times a second, and shows the newest logs that have already arrived: it never
+makes the loop wait for the device.
 """
 
+# ruff: noqa: ARG002  (hooks have Keras's arguments, used or not)
 from __future__ import annotations
 
 import sys
@@ -145,7 +147,8 @@ def make_progress(verbose: Any) -> Progress | None:
     """
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(
-            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar) or 2 (a line an epoch). Pass one of these."
+            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar) or 2 (a line an epoch). Pass one "
+            f"of these."
         )
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
