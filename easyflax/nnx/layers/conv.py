@@ -131,13 +131,14 @@ def _pad(
     dilation: Sequence[int],
 ) -> tuple[jax.Array, str | tuple[tuple[int, int], ...]]:
     """Applies the paddings that `jax.lax` does not know; returns what is left for it to pad as well."""
+    nothing = ((0, 0),) * len(kernel_size)
     reach = [(size - 1) * step for size, step in zip(kernel_size, dilation, strict=True)]
     if padding == "CAUSAL":
-        return jnp.pad(x, [(0, 0), (reach[0], 0), (0, 0)]), "VALID"
+        return jnp.pad(x, [(0, 0), (reach[0], 0), (0, 0)]), nothing
     if isinstance(padding, str) and padding in _PAD_MODES:
         pairs = [(0, 0), *((r // 2, (r + 1) // 2) for r in reach), (0, 0)]
-        return jnp.pad(x, pairs, mode=_PAD_MODES[padding]), "VALID"
-    return x, padding
+        return jnp.pad(x, pairs, mode=_PAD_MODES[padding]), nothing
+    return x, nothing if padding == "VALID" else padding
 
 
 class Conv(Module):

@@ -69,14 +69,13 @@ def _means(
     axis_name: str | None,
     groups: Any,
 ) -> tuple[jax.Array, ...]:
-    if mask is not None:
-        mask = jnp.broadcast_to(jnp.asarray(mask, bool), values[0].shape)
+    mask = None if mask is None else jnp.asarray(mask, bool)
     if axis_name is None:
         return tuple(value.mean(axes, where=mask) for value in values)
     if mask is None:
         return lax.pmean(tuple(value.mean(axes) for value in values), axis_name, axis_index_groups=groups)
     # Members of the named axis may have different numbers of unmasked entries: combine sums, not means.
-    sums = (mask.sum(axes), *(value.sum(axes, where=mask) for value in values))
+    sums = (jnp.broadcast_to(mask, values[0].shape).sum(axes), *(value.sum(axes, where=mask) for value in values))
     count, *sums = lax.psum(sums, axis_name, axis_index_groups=groups)
     return tuple(total / count for total in sums)
 
