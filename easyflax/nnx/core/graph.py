@@ -19,7 +19,15 @@ from typing import Any, TypeVar
 import jax
 
 from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates, to_predicate
-from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, assemble, make_variables, resolve_root
+from easyflax.nnx.core.graphdef import (
+    NODE,
+    VARIABLE,
+    GraphDef,
+    assemble,
+    collect_nodes,
+    make_variables,
+    resolve_root,
+)
 from easyflax.nnx.core.module import Module, Pytree
 from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
 from easyflax.nnx.core.variables import Variable
@@ -241,11 +249,9 @@ def pop(node: Any, *filters: Filter) -> Any:
 def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
     """Iterates over `(path, value)` of everything below `node`, children before their parents, each object "
     "once; static values included."""
-    yield from _iter_graph(walk(node))
-
-
-def _iter_graph(found: Walk) -> Iterator[tuple[Path, Any]]:
+    found = walk(node)
     graphdef, arrays = found.graphdef, found.arrays()
+    nodes = collect_nodes(graphdef, (node,))
     seen: set[tuple[int, int]] = set()
     # (path, tag, payload, whether the children were done)
     stack: list[tuple[Path, int, Any, bool]] = [((), *graphdef.roots[0], False)]
@@ -261,7 +267,7 @@ def _iter_graph(found: Walk) -> Iterator[tuple[Path, Any]]:
                 ((*path, key), t, p, False) for key, t, p in reversed(graphdef.nodes[payload].children)
             )
             continue
-        yield path, resolve_root((tag, payload), found.nodes, found.variables, arrays)
+        yield path, resolve_root((tag, payload), nodes, found.variables, arrays)
 
 
 def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:

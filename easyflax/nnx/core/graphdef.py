@@ -247,6 +247,35 @@ def assemble(
     return objects
 
 
+def collect_nodes(graphdef: GraphDef[Any], roots: Sequence[Any]) -> list[Any]:
+    """Returns the object of each row of `graphdef.nodes`, found by following the references from the roots."""
+    objects: list[Any] = [None] * len(graphdef.nodes)
+    stack = list(zip(graphdef.roots, roots, strict=True))
+    while stack:
+        (tag, payload), owner = stack.pop()
+        if tag != NODE or objects[payload] is not None:
+            continue
+        objects[payload] = owner
+        row = graphdef.nodes[payload]
+        items = (
+            _content(owner) if row.is_reference else jax.tree.leaves(owner, is_leaf=lambda x: x is not owner)
+        )
+        for i, (key, child_tag, child) in enumerate(row.children):
+            if child_tag == NODE:
+                stack.append(((child_tag, child), items[key if row.is_reference else i]))
+    return objects
+
+
+def _content(owner: Any) -> Any:
+    return (
+        owner._mapping
+        if isinstance(owner, State)
+        else owner
+        if isinstance(owner, (list, dict))
+        else vars(owner)
+    )
+
+
 def resolve_root(
     ref: Ref, nodes: Sequence[Any], variables: Sequence[Variable[Any]], arrays: Sequence[Any] = ()
 ) -> Any:
@@ -273,9 +302,7 @@ def _fill(owner: Any, row: NodeDef, items: dict[Any, Any]) -> None:
         if len(owner) != len(items) or any(owner[key] is not value for key, value in items.items()):
             owner[:] = items.values()
         return
-    content = (
-        owner._mapping if isinstance(owner, State) else owner if isinstance(owner, dict) else vars(owner)
-    )
+    content = _content(owner)
     changed = {key: value for key, value in items.items() if key not in content or content[key] is not value}
     gone = [key for key in content if key not in items]
     if isinstance(owner, Pytree):

@@ -11,6 +11,7 @@ by identity at each call.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
@@ -43,9 +44,8 @@ class Walk:
     """What a traversal found.
 
     Attributes:
-        roots: the objects it began at.
         graphdef: the structure; `graphdef.roots` are references to the roots.
-        nodes: the object of each row of `graphdef.nodes`.
+        nodes: the object of each row of `graphdef.nodes`; None in a walk that is kept, see `walk`.
         variables: the variable of each row of `graphdef.variables`.
         slots: for each array without a variable, the container and the key that it is under.
         token: invalid once the structure has changed.
@@ -62,7 +62,6 @@ class Walk:
         "is_kept",
         "kept_values",
         "nodes",
-        "roots",
         "slots",
         "specs",
         "token",
@@ -70,8 +69,7 @@ class Walk:
     )
 
     def __init__(self, roots: tuple[Any, ...]) -> None:
-        self.roots = roots
-        self.nodes: list[Any] = []
+        self.nodes: list[Any] | None = None
         self.variables: list[Variable[Any]] = []
         self.slots: list[tuple[Any, Any]] = []
         self.token = Token(self)
@@ -139,7 +137,7 @@ class Walk:
             return
         for variable, path in zip(self.variables, self.graphdef.paths().variables, strict=True):
             if variable._trace != trace:
-                where = "/".join(map(str, path[1:] if len(self.roots) > 1 else path))
+                where = "/".join(map(str, path[1:] if len(self.graphdef.roots) > 1 else path))
                 raise TraceContextError(
                     f"The {type(variable).__name__} '{where}' was changed by a function that is transformed "
                     "by nnx, but it was made "
@@ -169,26 +167,40 @@ def walk(*roots: Any) -> Walk:
     """
     if not roots:
         return _EMPTY
-    first = roots[0]
-    if not isinstance(first, Tracked):
+    first, *others = roots
+    if not isinstance(first, Tracked) or isinstance(first, Variable):
         return Walk(roots)
-    key = tuple(map(id, roots[1:]))
-    kept = first._walks
-    if kept is not None:
-        found = kept.get(key)
-        if found is not None and found.is_current():
-            return found
-    new = Walk(roots)
-    if new._opaque:
+    key = tuple(map(id, others))
+    entries = first._walks
+    if entries is not None:
+        entry = entries.get(key)
+        if entry is not None and entry[0].is_current():
+            return entry[0]
+    return _keep(first, key, others, Walk(roots))
+
+
+def _keep(first: Tracked, key: tuple[int, ...], others: list[Any], new: Walk) -> Walk:
+    """Keeps a walk on its first root, in a way that keeps none of the roots alive.
+
+    An object that is part of a reference cycle is freed only when the garbage collector runs, and with it the
+    arrays on the device. So a kept walk must not refer to the modules it was made from.
+    """
+    if new._opaque or not all(isinstance(other, Tracked) for other in others):
         return new
+    entries = first._walks
+    if entries is None:
+        entries = {}
+        set_walks(first, entries)
+    entries.pop(key, None)
+    while len(entries) >= _KEPT_WALKS:
+        _give_up(entries.pop(next(iter(entries)))[0])
+
+    def forget(_: Any) -> None:
+        entries.pop(key, None)
+
     new.is_kept = True
-    if kept is None:
-        set_walks(first, {key: new})
-    else:
-        kept.pop(key, None)
-        while len(kept) >= _KEPT_WALKS:
-            _give_up(kept.pop(next(iter(kept))))
-        kept[key] = new
+    new.nodes = None
+    entries[key] = new, [weakref.ref(other, forget) for other in others]
     return new
 
 
@@ -203,6 +215,8 @@ class _Visitor:
     def __init__(self, result: Walk) -> None:
         self._walk = result
         self._rows: list[NodeDef | None] = []
+        self._nodes: list[Any] = []
+        result.nodes = self._nodes
         self._variable_rows: list[VariableDef] = []
         self._known: dict[int, Ref] = {}
         self._keep_alive: list[Any] = []  # ids in `_known` must not be reused
@@ -278,7 +292,7 @@ class _Visitor:
         ref = (NODE, len(self._rows))
         self._known[id(owner)] = ref
         self._rows.append(None)
-        self._walk.nodes.append(owner)
+        self._nodes.append(owner)
         return ref
 
     def _plain(self, owner: list[Any] | dict[Any, Any]) -> Ref:
@@ -310,7 +324,7 @@ class _Visitor:
 
     def _value(self, value: Any, row: NodeDef) -> Ref:
         self._rows.append(row)
-        self._walk.nodes.append(value)
+        self._nodes.append(value)
         return NODE, len(self._rows) - 1
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 
-from easyflax.nnx.transforms.lift import bound_object, pack, run, unpack
+from easyflax.nnx.core.graph import clone
+from easyflax.nnx.core.walk import walk
+from easyflax.nnx.transforms.lift import Call, bound_object, pack, run, unpack
 
 
 def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -33,10 +35,7 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return unpack(_copied(call), out, changed, outcome)
 
 
-def _copied(call: Any) -> Any:
+def _copied(call: Call) -> Call:
     """Returns the call with copies of its objects, so that writing to them changes nobody's."""
-    from easyflax.nnx.core.graph import clone
-    from easyflax.nnx.core.walk import walk
-
-    copies = clone(tuple(call.walk.roots)) if call.walk.roots else ()
-    return call._replace(walk=walk(*copies))
+    copies = clone(tuple(call.objects)) if call.objects else ()
+    return call._replace(objects=list(copies), walk=walk(*copies))

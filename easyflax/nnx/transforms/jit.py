@@ -64,13 +64,12 @@ class JitWrapped:
         if not kwargs and not self._donated:
             call = pack_positional(args)
             if call is not None:
-                found, spec, rest = call
-                out, changed, outcome = self._jitted(spec, (), found.values(), *rest)
+                out, changed, outcome = self._jitted(call.spec, (), call.walk.values(), *call.args)
                 if outcome.is_plain:
                     if changed:
-                        found.store(outcome.leaves, changed)
+                        call.walk.store(outcome.leaves, changed)
                     return out
-                return unpack(Call(spec, found, rest, kwargs), out, changed, outcome)
+                return unpack(call, out, changed, outcome)
         call, spec, donated, values = self._prepare(args, kwargs)
         out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
         return unpack(call, out, changed, outcome)

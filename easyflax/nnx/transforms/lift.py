@@ -28,7 +28,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from easyflax.nnx.core.graphdef import ARRAY, VARIABLE, GraphDef, Ref, assemble, make_variables, resolve_root
+from easyflax.nnx.core.graphdef import (
+    ARRAY,
+    VARIABLE,
+    GraphDef,
+    Ref,
+    assemble,
+    collect_nodes,
+    make_variables,
+    resolve_root,
+)
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, walk
@@ -104,6 +113,7 @@ class Spec:
 class Call(NamedTuple):
     """Packed arguments."""
 
+    objects: list[Any]
     spec: Spec
     walk: Walk
     args: list[Any]
@@ -199,10 +209,10 @@ def pack(args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
     spec = found.specs.get(key)
     if spec is None:
         spec = found.specs[key] = Spec(found.graphdef, *key)
-    return Call(spec, found, args, kwargs)
+    return Call(objects, spec, found, args, kwargs)
 
 
-def pack_positional(args: tuple[Any, ...]) -> tuple[Walk, Spec, list[Any]] | None:
+def pack_positional(args: tuple[Any, ...]) -> Call | None:
     """Does what `pack` does, as quickly as Python can, for the usual case: objects are arguments of their
     own, each only once.
 
@@ -229,7 +239,7 @@ def pack_positional(args: tuple[Any, ...]) -> tuple[Walk, Spec, list[Any]] | Non
         spec = found.specs[key] = Spec(
             found.graphdef, tuple((place, index) for index, place in enumerate(places))
         )
-    return found, spec, rest
+    return Call(objects, spec, found, rest, {})
 
 
 def run(
@@ -279,7 +289,7 @@ def _compare(
     )
     node_origins = tuple(
         known_nodes.get(id(node)) if row.is_reference else None
-        for row, node in zip(after.graphdef.nodes, after.nodes, strict=True)
+        for row, node in zip(after.graphdef.nodes, after.nodes or (), strict=True)
     )
     structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
     return [new_values[i] for i in leaves], Outcome(leaves, outputs, structure, node_origins, origins)
@@ -293,7 +303,9 @@ def _same_objects(
         and before.roots == after.graphdef.roots[: len(before.roots)]
         and all(a is b for a, b in zip(variables, after.variables, strict=True))
         and all(
-            a is b for a, b, row in zip(nodes, after.nodes, before.nodes, strict=True) if row.is_reference
+            a is b
+            for a, b, row in zip(nodes, after.nodes or (), before.nodes, strict=True)
+            if row.is_reference
         )
     )
 
@@ -304,19 +316,19 @@ def unpack(call: Call, out: Any, values: Sequence[Any], outcome: Outcome) -> Any
     if outcome.after is None and found.can_store(outcome.leaves):
         if values:
             found.store(outcome.leaves, values)
-        nodes, variables = found.nodes, found.variables
+        if not outcome.outputs:
+            return out
+        nodes, variables = collect_nodes(found.graphdef, call.objects), found.variables
     else:
-        nodes, variables = _restructure(found, values, outcome)
-    if not outcome.outputs:
-        return out
+        nodes, variables = _restructure(call, values, outcome)
     return put_back(out, [resolve_root(ref, nodes, variables) for ref in outcome.outputs])
 
 
 def _restructure(
-    found: Walk, values: Sequence[Any], outcome: Outcome
+    call: Call, values: Sequence[Any], outcome: Outcome
 ) -> tuple[list[Any], Sequence[Variable[Any]]]:
     """Brings the caller's objects into the structure after the call."""
-    after = outcome.after
+    found, after = call.walk, outcome.after
     if after is None:  # the same structure, with arrays to set inside of immutable containers
         after = found.graphdef
         outcome = dataclasses.replace(
@@ -339,7 +351,8 @@ def _restructure(
     count = len(after.variables)
     kept = found.arrays()
     arrays = [new[count + i] if count + i in new else kept[i] for i in range(after.num_arrays)]
-    existing = [None if origin is None else found.nodes[origin] for origin in outcome.node_origins]
+    nodes = collect_nodes(found.graphdef, call.objects)
+    existing = [None if origin is None else nodes[origin] for origin in outcome.node_origins]
     return assemble(after, variables, arrays, existing), variables
 
 
