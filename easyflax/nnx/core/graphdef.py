@@ -257,9 +257,7 @@ def collect_nodes(graphdef: GraphDef[Any], roots: Sequence[Any]) -> list[Any]:
             continue
         objects[payload] = owner
         row = graphdef.nodes[payload]
-        items = (
-            _content(owner) if row.is_reference else jax.tree.leaves(owner, is_leaf=lambda x: x is not owner)
-        )
+        items = _content(owner) if row.is_reference else _parts(owner)
         for i, (key, child_tag, child) in enumerate(row.children):
             if child_tag == NODE:
                 stack.append(((child_tag, child), items[key if row.is_reference else i]))
