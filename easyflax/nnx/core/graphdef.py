@@ -248,7 +248,7 @@ def assemble(
 
 
 def collect_nodes(graphdef: GraphDef[Any], roots: Sequence[Any]) -> list[Any]:
-    """Returns the object of each row of `graphdef.nodes`, found by following the references from the roots."""
+    """Returns the object of each row of `graphdef.nodes`, by following the references from the roots."""
     objects: list[Any] = [None] * len(graphdef.nodes)
     stack = list(zip(graphdef.roots, roots, strict=True))
     while stack:
@@ -265,13 +265,13 @@ def collect_nodes(graphdef: GraphDef[Any], roots: Sequence[Any]) -> list[Any]:
 
 
 def _content(owner: Any) -> Any:
-    return (
-        owner._mapping
-        if isinstance(owner, State)
-        else owner
-        if isinstance(owner, (list, dict))
-        else vars(owner)
-    )
+    if isinstance(owner, State):
+        return owner._mapping
+    return owner if isinstance(owner, (list, dict)) else vars(owner)
+
+
+def _parts(value: Any) -> list[Any]:
+    return jax.tree.leaves(value, is_leaf=lambda part: part is not value)
 
 
 def resolve_root(
