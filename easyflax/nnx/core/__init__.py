@@ -1,0 +1,1 @@
+"""Variables, modules, and the graphs that they form."""

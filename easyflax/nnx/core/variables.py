@@ -17,14 +17,14 @@ Both spellings of access work: `variable.value` and `variable[...]`, reading and
 from __future__ import annotations
 
 import functools
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import jax
 from jax.tree_util import GetAttrKey
 
 from easyflax.errors import TraceContextError
+from easyflax.nnx.core.arithmetic import ActsAsValue
 from easyflax.nnx.core.tracking import Tracked
 
 A = TypeVar("A")
@@ -51,7 +51,7 @@ class Lender(Protocol):
         ...
 
 
-class Variable(Tracked, Generic[A]):
+class Variable(ActsAsValue, Tracked, Generic[A]):
     """A mutable reference to a value, with a kind (its class) and metadata.
 
     Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`,
@@ -294,46 +294,6 @@ class Variable(Tracked, Generic[A]):
             raise AttributeError(f"{type(self).__name__} has no metadata '{name}' to delete.")
         self.del_metadata(name)
 
-    # -- acting as its value
-
-    def __jax_array__(self) -> Any:
-        return self.get_value()
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.get_value().__array__(*args, **kwargs)  # type: ignore[attr-defined]
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.get_value(index=index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.set_value(value, index=index)
-
-    def __delitem__(self, index: Any) -> None:
-        value: Any = self.get_value()
-        del value[index]
-        self.set_value(value)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.get_value()(*args, **kwargs)  # type: ignore[operator]
-
-    def __len__(self) -> int:
-        return len(self.get_value())  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.get_value())  # type: ignore[call-overload]
-
-    def __contains__(self, item: Any) -> bool:
-        return item in self.get_value()  # type: ignore[operator]
-
-    def __bool__(self) -> bool:
-        return bool(self.get_value())
-
-    def __round__(self, ndigits: int = 0) -> Any:
-        return round(self.get_value(), ndigits)  # type: ignore[call-overload]
-
-    def __format__(self, spec: str) -> str:
-        return format(self.get_value(), spec) if spec else repr(self)
-
     def __repr__(self) -> str:
         from easyflax.nnx.core.display import format_object
 
@@ -423,71 +383,6 @@ def _fetch(variable: Variable[Any]) -> Any:
         raise AttributeError("_raw_value")
     lender.fetch()
     return object.__getattribute__(variable, "_raw_value")
-
-
-# -- arithmetic
-
-
-def _binary(name: str) -> Callable[[Variable[Any], Any], Any]:
-    function = getattr(operator, name)
-
-    def method(self: Variable[Any], other: Any) -> Any:
-        return function(self.get_value(), other.get_value() if isinstance(other, Variable) else other)
-
-    return method
-
-
-def _reflected(name: str) -> Callable[[Variable[Any], Any], Any]:
-    function = getattr(operator, name)
-
-    def method(self: Variable[Any], other: Any) -> Any:
-        return function(other, self.get_value())
-
-    return method
-
-
-def _in_place(name: str) -> Callable[[Variable[Any], Any], Any]:
-    function = getattr(operator, name)
-
-    def method(self: Variable[Any], other: Any) -> Variable[Any]:
-        self.set_value(
-            function(self.get_value(), other.get_value() if isinstance(other, Variable) else other)
-        )
-        return self
-
-    return method
-
-
-def _unary(name: str) -> Callable[[Variable[Any]], Any]:
-    def method(self: Variable[Any]) -> Any:
-        return getattr(self.get_value(), name)()
-
-    return method
-
-
-for _name in (
-    "add",
-    "sub",
-    "mul",
-    "matmul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "lshift",
-    "rshift",
-    "and_",
-    "xor",
-    "or_",
-):
-    _plain = _name.rstrip("_")
-    setattr(Variable, f"__{_plain}__", _binary(_name))
-    setattr(Variable, f"__r{_plain}__", _reflected(_name))
-    setattr(Variable, f"__i{_plain}__", _in_place(_name))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Variable, f"__{_name}__", _binary(_name))
-for _name in ("neg", "pos", "abs", "invert", "complex", "int", "float", "index", "trunc", "floor", "ceil"):
-    setattr(Variable, f"__{_name}__", _unary(f"__{_name}__"))
 
 
 # -- jax's pytrees
