@@ -72,7 +72,7 @@ class ArraySource:
         return min(self.batch_size, self.num_rows - begin)
 
     def _rows(self, position: int) -> slice | np.ndarray:
-        """Returns the rows of batch `position`, as a slice where they lie side by side: that copies nothing."""
+        """Returns the rows of batch `position`: a slice, which copies nothing, unless they are shuffled."""
         number, index = divmod(position, self.num_batches)
         rows = slice(index * self.batch_size, index * self.batch_size + self.real_rows(position))
         return rows if self.seed is None else shuffled_rows(self.num_rows, self.seed, number)[rows]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 
 class Batch(NamedTuple):
     """The rows of one step: a pytree, so it goes into the jitted step as it is.
@@ -19,7 +17,7 @@ class Batch(NamedTuple):
 
     x: Any
     y: Any = None
-    mask: np.ndarray | None = None
+    mask: Any = None
 
 
 class Source(Protocol):

@@ -30,7 +30,7 @@ class DataParallel:
         1
     """
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, devices: Sequence[Any] | None = None):
         devices = jax.local_devices() if devices is None else list(devices)
         if not devices:
             raise ValueError(

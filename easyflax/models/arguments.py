@@ -21,11 +21,6 @@ def check_count(call: str, name: str, value: int, least: int) -> int:
     return int(value)
 
 
-def never(epoch: int) -> bool:  # noqa: ARG001
-    """Returns that no epoch is followed by validation."""
-    return False
-
-
 def validation_epochs(validation_freq: int | Collection[int]) -> Callable[[int], bool]:
     """Returns which epochs, counted from 0, are followed by validation.
 
@@ -35,7 +30,7 @@ def validation_epochs(validation_freq: int | Collection[int]) -> Callable[[int],
     Raises:
         ValueError: it is neither.
     """
-    if isinstance(validation_freq, list | tuple | set | frozenset | range):
+    if isinstance(validation_freq, Collection):
         return lambda epoch: epoch + 1 in validation_freq
     every = check_count("fit", "validation_freq", validation_freq, 1)
     return lambda epoch: (epoch + 1) % every == 0

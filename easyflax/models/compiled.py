@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -99,9 +98,7 @@ def _signature(batch: Batch) -> Any:
 def _listed(metrics: Any) -> list[Any]:
     if metrics is None:
         return []
-    specs = (
-        list(metrics) if isinstance(metrics, Iterable) and not isinstance(metrics, str | dict) else [metrics]
-    )
+    specs = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
     for spec in specs:
         easyflax.metrics.check(spec)
     return specs

@@ -19,7 +19,7 @@ from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.metrics import Metric
 from easyflax.models import weights
-from easyflax.models.arguments import check_count, never, validation_epochs
+from easyflax.models.arguments import check_count, validation_epochs
 from easyflax.models.compiled import Compiled
 from easyflax.models.optimizer_view import OptimizerView
 from easyflax.models.summary import print_summary, specs_of_rows
@@ -28,7 +28,7 @@ from easyflax.train.callback import Callback
 from easyflax.train.callback_list import CallbackList, list_of_callbacks
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
-from easyflax.train.loop import Plan, run_epochs, run_evaluation, run_prediction
+from easyflax.train.loop import Plan, Validation, run_epochs, run_evaluation, run_prediction
 from easyflax.train.objective import specs
 from easyflax.train.progress import make_progress
 from easyflax.train.session import Session
@@ -65,6 +65,8 @@ class Model:
         >>> model.predict(x, verbose=0).shape
         (8, 1)
     """
+
+    module: Any  # an nnx.Module that can be called
 
     def __init__(self, module: nnx.Module):
         if not isinstance(module, nnx.Module):
@@ -156,15 +158,17 @@ class Model:
         compiled, binding = self._require_compiled("fit"), Binding(self.module)
         training, held_out = _with_validation(x, y, validation_split, validation_data)
         source, steps = compiled.training_data(binding, *training, batch_size=batch_size, shuffle=shuffle)
-        validation = held_out and compiled.evaluation_data(
-            binding, *held_out, validation_batch_size or batch_size
-        )
+        validation = None
+        if held_out is not None:
+            is_due = validation_epochs(validation_freq)
+            rows = validation_batch_size or batch_size
+            validation = Validation(*compiled.evaluation_data(binding, *held_out, rows), is_due)
         plan = Plan(
             source,
             steps_per_epoch=check_count("fit", "steps_per_epoch", steps_per_epoch or source.num_batches, 1),
             epochs=check_count("fit", "epochs", epochs, 1),
             initial_epoch=check_count("fit", "initial_epoch", initial_epoch, 0),
-            validate=validation_epochs(validation_freq) if validation else never,
+            validation=validation,
         )
         self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
         params = {"verbose": verbose, "epochs": plan.epochs, "steps": plan.steps_per_epoch}
@@ -172,14 +176,7 @@ class Model:
             with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
                 hooks.call("on_train_begin", {})
                 logs = run_epochs(
-                    session,
-                    plan,
-                    hooks,
-                    evaluate=lambda: run_evaluation(
-                        session.arrays, *validation, hooks, session.layout, interrupts
-                    ),
-                    should_stop=lambda: self.stop_training,
-                    interrupts=interrupts,
+                    session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
                 )
             hooks.call("on_train_end", logs)
         return self.history

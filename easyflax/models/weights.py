@@ -98,7 +98,7 @@ def count(binding: Binding) -> int:
 
 
 def _fitting(name: str, array: Any, old: Any, call: str) -> Any:
-    if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return array
     array = np.asarray(array)
     if array.shape != old.shape:

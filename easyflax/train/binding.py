@@ -7,9 +7,9 @@ meanwhile: they hold no array that the next step could delete, and the first acc
 and callbacks that do not look cost nothing.
 
     binding = Binding(module)
-    loan = Loan(binding, layout, current=lambda: arrays of the train state)
+    loan = Loan(binding, layout, current=lambda: live_arrays)
     loan.lend()
-    ...                           # a callback reads module.kernel: loan.fetch() runs, loan.is_out becomes False
+    ...                           # a callback reads module.kernel: loan.fetch() runs
     changed = loan.take_back()    # what the callback replaced; the variables are lent again
     loan.close()                  # the variables get the final arrays for good
 """
@@ -162,7 +162,7 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def call_in_mode(module: nnx.Module, x: Any, *, training: bool) -> Any:
+def call_in_mode(module: Any, x: Any, *, training: bool) -> Any:
     """Calls `module(x)` in training or inference mode.
 
     The mode is set on all layers by `module.train()` or `module.eval()`, and passed as `training=`, `train=`

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from easyflax.train.state import Health
 from easyflax.train.step import Report
 
 
@@ -15,24 +16,25 @@ class BatchLogs(MutableMapping[str, Any]):
 
     Args:
         report: what the step left on the device.
-        check: called with the fetched report; raises when its loss is not finite.
+        check: called with the fetched health of a training step; raises when the loss is not finite.
     """
 
-    def __init__(self, report: Report, check: Callable[[Report], None] | None = None):
+    def __init__(self, report: Report, check: Callable[[Health], None] | None = None):
         self._report = report
         self._check = check
         self._values: dict[str, Any] | None = None
 
     def is_ready(self) -> bool:
         """Says whether the step has finished, so that reading would not wait."""
-        return all(value.is_ready() for value in self._report.values.values())
+        values: Any = self._report.values.values()  # jax.Array does not declare is_ready
+        return all(value.is_ready() for value in values)
 
     def fetch(self) -> dict[str, Any]:
         """Returns the logs as a dict; waits for the step."""
         if self._values is None:
             report = jax.device_get(self._report)
-            if self._check is not None:
-                self._check(report)
+            if self._check is not None and report.health is not None:
+                self._check(report.health)
             self._values = {name: as_python(value) for name, value in report.values.items()}
         return self._values
 

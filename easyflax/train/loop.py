@@ -20,7 +20,22 @@ from easyflax.train.in_flight import InFlight
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
 from easyflax.train.session import CompiledSteps, Session
-from easyflax.train.step import Report
+from easyflax.train.state import Health
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a fit validates on.
+
+    Attributes:
+        source: the validation data.
+        steps: the compiled steps for it.
+        is_due: says for an epoch's number, from 0, whether validation follows it.
+    """
+
+    source: Source
+    steps: CompiledSteps
+    is_due: Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -32,14 +47,14 @@ class Plan:
         steps_per_epoch: batches an epoch; epochs go on where the last one ended in the data.
         epochs: the number of the epoch to stop before.
         initial_epoch: the number of the first epoch.
-        validate: says for an epoch's number whether validation follows it.
+        validation: what to validate on, if anything.
     """
 
     source: Source
     steps_per_epoch: int
     epochs: int
     initial_epoch: int
-    validate: Callable[[int], bool]
+    validation: Validation | None
 
 
 def run_epochs(
@@ -47,7 +62,6 @@ def run_epochs(
     plan: Plan,
     callbacks: CallbackList,
     *,
-    evaluate: Callable[[], dict[str, float]],
     should_stop: Callable[[], bool],
     interrupts: Interrupts,
 ) -> dict[str, float]:
@@ -57,7 +71,6 @@ def run_epochs(
         session: does the steps.
         plan: what to do.
         callbacks: whose hooks are called.
-        evaluate: returns the logs of one validation.
         should_stop: says after each batch and epoch whether a callback wants to stop.
         interrupts: asked after each step.
 
@@ -68,12 +81,21 @@ def run_epochs(
     for epoch in range(plan.initial_epoch, plan.epochs):
         callbacks.call("on_epoch_begin", epoch, {})
         logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
-        if plan.validate(epoch):
-            logs |= {f"val_{name}": value for name, value in evaluate().items()}
+        if plan.validation and plan.validation.is_due(epoch):
+            logs |= _validate(session, plan.validation, callbacks, interrupts)
         callbacks.call("on_epoch_end", epoch, logs)
         if should_stop():
             break
     return logs
+
+
+def _validate(
+    session: Session, validation: Validation, callbacks: CallbackList, interrupts: Interrupts
+) -> dict[str, float]:
+    logs = run_evaluation(
+        session.arrays, validation.source, validation.steps, callbacks, session.layout, interrupts
+    )
+    return {f"val_{name}": value for name, value in logs.items()}
 
 
 def _train_one_epoch(
@@ -87,8 +109,8 @@ def _train_one_epoch(
     session.begin_epoch()
     first_step = session.steps_done
 
-    def check(report: Report) -> None:
-        check_finite(report, first_step=first_step, epoch=epoch, plan=plan)
+    def check(health: Health) -> None:
+        check_finite(health, first_step=first_step, epoch=epoch, plan=plan)
 
     start = epoch * plan.steps_per_epoch
     report = None
@@ -102,19 +124,19 @@ def _train_one_epoch(
     return BatchLogs(report, check).fetch() if report else {}
 
 
-def check_finite(report: Report, *, first_step: int, epoch: int, plan: Plan) -> None:
+def check_finite(health: Health, *, first_step: int, epoch: int, plan: Plan) -> None:
     """Raises if a loss of this epoch was not finite.
 
     Args:
-        report: fetched to the host.
+        health: fetched to the host.
         first_step: the number of the epoch's first step.
         epoch: the epoch, from 0.
         plan: knows how many epochs and steps there are.
     """
-    step = int(report.health.first_nonfinite)
+    step = int(health.first_nonfinite)
     if step < 0:
         return
-    last = float(report.health.last_finite)
+    last = float(health.last_finite)
     before = "it was the first step" if np.isnan(last) else f"the loss of the step before it was {last:.6g}"
     raise NonFiniteLossError(
         f"fit: the loss became NaN or infinite in epoch {epoch + 1}/{plan.epochs}, batch "

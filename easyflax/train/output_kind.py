@@ -23,10 +23,9 @@ if TYPE_CHECKING:  # jax.extend is slow to import
 
 OutputKind = Literal["softmax", "sigmoid", "logits"]
 
-_LOOK_THROUGH = frozenset(
-    ["broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reduce_precision", "reshape"]
-    + ["rev", "sharding_constraint", "slice", "squeeze", "stop_gradient", "transpose"]
-)
+_MOVES = ("broadcast_in_dim", "expand_dims", "reshape", "rev", "slice", "squeeze", "transpose")
+_CASTS = ("convert_element_type", "copy", "reduce_precision", "sharding_constraint", "stop_gradient")
+_LOOK_THROUGH = frozenset((*_MOVES, *_CASTS))
 
 
 @dataclass(eq=False)

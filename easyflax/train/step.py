@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[T
     updates, opt_state = objective.optimizer.update(grads, state.opt_state, state.params)
     metrics = accumulate(objective, state.metrics, loss, batch, y_pred)
     health = watch(state.health, loss, state.step)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(dict[str, Any], optax.apply_updates(state.params, updates))
     after = TrainState(params, other, opt_state, metrics, state.step + 1, health)
     return after, Report(results(objective, metrics), health)
 
@@ -97,8 +97,7 @@ def eval_step(
 ) -> tuple[dict[str, Any], Report]:
     """Returns the accumulators after `batch`, scored in inference mode, and the report."""
     y_pred, _ = objective.apply(params, other, batch.x, training=False)
-    masked = {} if batch.mask is None else {"mask": batch.mask}
-    loss = objective.loss(batch.y, y_pred, **masked)
+    loss = objective.loss(batch.y, y_pred, mask=batch.mask)
     metrics = accumulate(objective, metrics, loss, batch, y_pred)
     return metrics, Report(results(objective, metrics))
 
