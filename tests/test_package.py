@@ -51,7 +51,7 @@ def test_the_imported_callbacks_are_those_of_the_checkout():
 
 def test_the_data_files_of_the_package_are_declared():
     declared = PROJECT["tool"]["setuptools"]["package-data"]
-    data = {path for path in (ROOT / "easyflax").rglob("*") if path.suffix not in {".py", ".pyc"}}
+    data = {path for path in (ROOT / "easyflax").rglob("*") if path.suffix not in {".py", ".pyc", ".md"}}
     data = {path for path in data if path.is_file() and "__pycache__" not in path.parts}
     matched = set()
     for package, patterns in declared.items():
