@@ -1,16 +1,22 @@
 """A neural-network module system on JAX (`easyflax.nnx`), and a Keras-like API on top of it."""
 
+from easyflax import callbacks as callbacks
 from easyflax import datasets as datasets
 from easyflax import errors as errors
 from easyflax import losses as losses
 from easyflax import metrics as metrics
 from easyflax import nnx as nnx
 from easyflax import optimizers as optimizers
+from easyflax.models import Model as Model
+from easyflax.models import Sequential as Sequential
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Model",
+    "Sequential",
     "__version__",
+    "callbacks",
     "datasets",
     "errors",
     "losses",

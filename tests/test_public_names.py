@@ -10,7 +10,10 @@ import pytest
 import easyflax
 
 PUBLIC = [
+    "Model",
+    "Sequential",
     "__version__",
+    "callbacks",
     "datasets",
     "errors",
     "losses",
