@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -98,7 +98,7 @@ def conv(
         `(batch, *spatial_out, out_features)`.
     """
     rank = kernel.ndim - 2
-    x, padding = _pad(x, kernel.shape[:rank], canonical_padding(padding, rank), kernel_dilation)
+    x, pads = _pad(x, kernel.shape[:rank], canonical_padding(padding, rank), kernel_dilation)
     options: dict[str, Any] = {"precision": precision}
     if preferred_element_type is not None:
         options["preferred_element_type"] = preferred_element_type
@@ -108,7 +108,7 @@ def conv(
         x,
         kernel,
         tuple(strides),
-        padding,
+        pads,
         lhs_dilation=tuple(input_dilation),
         rhs_dilation=tuple(kernel_dilation),
         dimension_numbers=_channels_last(rank),
@@ -156,7 +156,7 @@ class Conv(Module):
             `"CAUSAL"` (one spatial axis: all on the left, so that no output sees a later input), an integer
             for both sides of all axes, or for each axis an integer or a pair `(low, high)`.
         input_dilation: an integer or one for each axis: spreads the input, as a transposed convolution with
-            that stride does.
+            that stride does; needs the padding `"VALID"` or an explicit one.
         kernel_dilation: an integer or one for each axis: spreads the kernel ("atrous" convolution).
         feature_group_count: the features are divided into this many groups, which do not see each other.
         use_bias: whether to add a bias.
@@ -215,34 +215,9 @@ class Conv(Module):
         kernel_metadata: Mapping[str, Any] = MappingProxyType({}),
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        kernel_size = (kernel_size,) if isinstance(kernel_size, (int, np.integer)) else tuple(kernel_size)
-        sizes = {f"kernel_size[{axis}]": size for axis, size in enumerate(kernel_size)}
-        sizes |= {
-            "in_features": in_features,
-            "out_features": out_features,
-            "feature_group_count": feature_group_count,
-        }
-        checks.check_sizes(self, **sizes)
-        checks.check_rngs(self, rngs)
-        kernel_shape = (*kernel_size, in_features // feature_group_count, out_features)
-        _check_options(self, in_features, out_features, feature_group_count, kernel_shape, mask)
-        for name, value in (
-            ("strides", strides),
-            ("input_dilation", input_dilation),
-            ("kernel_dilation", kernel_dilation),
-        ):
-            _each_axis(self, name, value, len(kernel_size))
-        canonical_padding(padding, len(kernel_size), type(self).__name__)
-        self.kernel_shape = kernel_shape
-        self.kernel = Param(kernel_init(rngs.params(), kernel_shape, param_dtype), **kernel_metadata)
-        self.bias = (
-            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
-            if use_bias
-            else None
-        )
         self.in_features = in_features
         self.out_features = out_features
-        self.kernel_size = kernel_size
+        self.kernel_size = tuple(kernel_size) if isinstance(kernel_size, Iterable) else (kernel_size,)
         self.strides = strides
         self.padding = padding
         self.input_dilation = input_dilation
@@ -256,6 +231,17 @@ class Conv(Module):
         self.conv_general_dilated = conv_general_dilated
         self.promote_dtype = promote_dtype
         self.preferred_element_type = preferred_element_type
+        _check_options(self)
+        checks.check_rngs(self, rngs)
+        self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
+        _check_mask(self)
+        kernel = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
+        self.kernel = Param(kernel, **kernel_metadata)
+        self.bias = (
+            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            if use_bias
+            else None
+        )
 
     def __call__(self, inputs: ArrayLike, out_sharding: Any = None) -> jax.Array:
         """Returns the convolution of `inputs`, of shape `(*batch, *spatial_out, out_features)`.
@@ -273,18 +259,18 @@ class Conv(Module):
         checks.check_features(self, inputs, features, argument="in_features", spatial_axes=rank)
         kernel = kernel if self.mask is None else kernel * self.mask
         bias = None if self.bias is None else self.bias[...]
-        inputs, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
-        batch = inputs.shape[: -rank - 1]
+        x, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
+        batch = x.shape[: -rank - 1]
         if len(batch) != 1:
-            inputs = jnp.reshape(inputs, (math.prod(batch), *inputs.shape[-rank - 1 :]))
+            x = jnp.reshape(x, (math.prod(batch), *x.shape[-rank - 1 :]))
         y = conv(
-            inputs,
+            x,
             kernel,
             bias,
-            strides=_each_axis(self, "strides", self.strides, rank),
+            strides=_each_axis(self, "strides", rank),
             padding=self.padding,
-            input_dilation=_each_axis(self, "input_dilation", self.input_dilation, rank),
-            kernel_dilation=_each_axis(self, "kernel_dilation", self.kernel_dilation, rank),
+            input_dilation=_each_axis(self, "input_dilation", rank),
+            kernel_dilation=_each_axis(self, "kernel_dilation", rank),
             feature_group_count=self.feature_group_count,
             precision=self.precision,
             preferred_element_type=self.preferred_element_type,
@@ -294,30 +280,48 @@ class Conv(Module):
         return y if len(batch) == 1 else jnp.reshape(y, (*batch, *y.shape[1:]))
 
 
-def _each_axis(layer: Module, name: str, value: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """`value` as one integer for each spatial axis; None is 1."""
-    value = 1 if value is None else value
-    values = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
+def _each_axis(layer: Conv, option: str, rank: int) -> tuple[int, ...]:
+    """The option as one integer for each spatial axis; None is 1."""
+    value = 1 if (given := getattr(layer, option)) is None else given
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * rank
     if len(values) != rank:
         raise ValueError(
-            f"{checks.describe(layer)}: got {name}={values} for {rank} spatial axes, expected an integer or "
-            f"{rank} of them. Pass one for each entry of kernel_size."
+            f"{checks.describe(layer)}: got {option}={values} for {rank} spatial axes, expected an integer "
+            f"or {rank} of them. Pass one for each entry of kernel_size."
         )
     return values
 
 
-def _check_options(
-    layer: Module, in_features: int, out_features: int, groups: int, kernel_shape: tuple[int, ...], mask: Any
-) -> None:
-    for name, features in (("in_features", in_features), ("out_features", out_features)):
-        if features % groups:
+def _check_options(layer: Conv) -> None:
+    name, groups, rank = type(layer).__name__, layer.feature_group_count, len(layer.kernel_size)
+    checks.check_sizes(layer, **{f"kernel_size[{axis}]": size for axis, size in enumerate(layer.kernel_size)})
+    features = {"in_features": layer.in_features, "out_features": layer.out_features}
+    checks.check_sizes(layer, feature_group_count=groups, **features)
+    for argument, size in features.items():
+        if size % groups:
             raise ValueError(
-                f"{type(layer).__name__}: got {name}={features} and feature_group_count={groups}, expected "
-                f"features that divide into the groups. Choose {name} as a multiple of feature_group_count."
+                f"{name}: got {argument}={size} and feature_group_count={groups}, expected features that "
+                f"divide into the groups. Choose {argument} as a multiple of feature_group_count."
             )
-    if mask is not None and np.shape(mask) != kernel_shape:
+    for option in ("strides", "input_dilation", "kernel_dilation"):
+        checks.check_sizes(
+            layer, **{f"{option}[{axis}]": size for axis, size in enumerate(_each_axis(layer, option, rank))}
+        )
+    padding = canonical_padding(layer.padding, rank, name)
+    if padding in ("SAME", "SAME_LOWER") and any(
+        step > 1 for step in _each_axis(layer, "input_dilation", rank)
+    ):
         raise ValueError(
-            f"{type(layer).__name__}: got a mask of shape {np.shape(mask)}, expected {kernel_shape}, the "
-            "shape of the kernel. Pass a mask with (*kernel_size, in_features // feature_group_count, "
-            "out_features)."
+            f"{name}: got padding={layer.padding!r} with input_dilation={layer.input_dilation}, expected "
+            "'VALID' or explicit padding where the input is dilated. Pass a (low, high) pair for each "
+            "spatial axis."
+        )
+
+
+def _check_mask(layer: Conv) -> None:
+    if layer.mask is not None and np.shape(layer.mask) != layer.kernel_shape:
+        raise ValueError(
+            f"{type(layer).__name__}: got a mask of shape {np.shape(layer.mask)}, expected "
+            f"{layer.kernel_shape}, the shape of the kernel. Pass a mask with (*kernel_size, in_features // "
+            "feature_group_count, out_features)."
         )

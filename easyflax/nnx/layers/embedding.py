@@ -36,9 +36,11 @@ def embed(ids: jax.Array, embedding: jax.Array, *, out_sharding: Any = None) -> 
         return jnp.broadcast_to(embedding, (*ids.shape, embedding.shape[1]))
     if out_sharding is None:
         return jnp.take(embedding, ids, axis=0)
-    return jax.sharding.auto_axes(
-        lambda table, rows: jnp.take(table, rows, axis=0), out_sharding=out_sharding
-    )(embedding, ids)
+    # `jnp.take` does not know the option, so the compiler lays out the lookup.
+    take = jax.sharding.auto_axes(out_sharding=out_sharding)(
+        lambda table, rows: jnp.take(table, rows, axis=0)
+    )
+    return take(embedding, ids)
 
 
 class Embed(Module):

@@ -142,9 +142,9 @@ class Linear(Module):
         kernel = self.kernel[...]
         checks.check_features(self, inputs, kernel.shape[0], argument="in_features")
         bias = None if self.bias is None else self.bias[...]
-        inputs, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
+        x, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
         return linear(
-            inputs,
+            x,
             kernel,
             bias,
             precision=self.precision,

@@ -75,8 +75,9 @@ def _means(
     if mask is None:
         return lax.pmean(tuple(value.mean(axes) for value in values), axis_name, axis_index_groups=groups)
     # Members of the named axis may have different numbers of unmasked entries: combine sums, not means.
-    sums = (jnp.broadcast_to(mask, values[0].shape).sum(axes), *(value.sum(axes, where=mask) for value in values))
-    count, *sums = lax.psum(sums, axis_name, axis_index_groups=groups)
+    count = jnp.broadcast_to(mask, values[0].shape).sum(axes)
+    sums = [value.sum(axes, where=mask) for value in values]
+    count, sums = lax.psum((count, sums), axis_name, axis_index_groups=groups)
     return tuple(total / count for total in sums)
 
 

@@ -157,8 +157,8 @@ class RMSNorm(Module):
         >>> import jax.numpy as jnp
         >>> from easyflax import nnx
         >>> layer = nnx.RMSNorm(2, rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[1.0, 7.0]])).round(3).tolist()
-        [[0.20000000298023224, 1.399999976158142]]
+        >>> (5 * layer(jnp.array([[1.0, 7.0]]))).round(3).tolist()  # the root mean square is 5
+        [[1.0, 7.0]]
 
     Source: Zhang and Sennrich 2019, equation 4, https://arxiv.org/abs/1910.07467
     """

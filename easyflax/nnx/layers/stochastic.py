@@ -32,7 +32,8 @@ def dropout(key: jax.Array, x: jax.Array, rate: float, broadcast_dims: Sequence[
     shared = {dim % x.ndim for dim in broadcast_dims}
     shape = tuple(1 if dim in shared else size for dim, size in enumerate(x.shape))
     keep = jax.random.bernoulli(key, keep_rate, shape, **_sharding_like(x, shared))
-    return lax.select(jnp.broadcast_to(keep, x.shape), x / keep_rate, jnp.zeros_like(x))
+    keep = jnp.broadcast_to(keep, x.shape, **_sharding_like(x, set()))
+    return lax.select(keep, x / keep_rate, jnp.zeros_like(x))
 
 
 def _sharding_like(x: jax.Array, replicated: set[int]) -> dict[str, Any]:

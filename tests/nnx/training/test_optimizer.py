@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from easyflax import nnx
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
+
+
+def _model() -> nnx.Sequential:
+    rngs = nnx.Rngs(0)
+    return nnx.Sequential(
+        nnx.Linear(2, 3, rngs=rngs), nnx.BatchNorm(3, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)
+    )
+
+
+def _loss(model: Any) -> jax.Array:
+    return (model(X) ** 2).mean()
+
+
+def test_sgd_takes_the_gradient_times_the_rate_off() -> None:
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    kernel, grads = model.kernel[...], nnx.grad(_loss)(model)
+    updates = optimizer.update(model, grads)
+    np.testing.assert_allclose(model.kernel[...], kernel - 0.1 * grads.kernel[...], rtol=1e-6)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * grads.kernel[...], rtol=1e-6)
+
+
+def test_it_agrees_with_plain_optax_on_plain_arrays() -> None:
+    model = _model()
+    model.eval()
+    tx = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(1e-2))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    params = nnx.to_pure_dict(params)
+    opt_state = tx.init(params)
+
+    @jax.jit
+    def plain_step(params: Any, opt_state: Any) -> Any:
+        grads = jax.grad(lambda params: _loss(nnx.merge(graphdef, params, rest)))(params)
+        changes, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, changes), opt_state
+
+    @nnx.jit
+    def step(model: Any, optimizer: Any) -> None:
+        optimizer.update(model, nnx.grad(_loss)(model))
+
+    for _ in range(3):
+        params, opt_state = plain_step(params, opt_state)
+        step(model, optimizer)
+    got = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got, params)
+
+
+def test_the_older_spelling_holds_the_model() -> None:
+    model = _model()
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1))
+    assert optimizer.model is model
+    assert optimizer.wrt is nnx.Param
+    before = _loss(model)
+    optimizer.update(nnx.grad(_loss)(model))
+    assert float(_loss(model)) < float(before)
+
+
+def test_the_older_spelling_takes_the_model_at_the_call_too() -> None:
+    model = _model()
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1))
+    optimizer.update(model, nnx.grad(_loss)(model))
+    assert int(optimizer.step[...]) == 1
+
+
+def test_the_newer_spelling_holds_no_model() -> None:
+    optimizer = nnx.Optimizer(_model(), optax.sgd(0.1), wrt=nnx.Param)
+    assert not hasattr(optimizer, "model")
+    assert not list(nnx.to_flat_state(nnx.state(optimizer, nnx.Param)))
+
+
+def test_its_state_is_variables_that_know_what_they_are() -> None:
+    optimizer = nnx.Optimizer(_model(), optax.adam(1e-2), wrt=nnx.Param)
+    kinds = {path: type(leaf) for path, leaf in nnx.to_flat_state(nnx.state(optimizer, nnx.OptState))}
+    assert kinds["step",] is nnx.OptState
+    assert kinds["opt_state", 0, "count"] is nnx.OptArray
+    assert kinds["opt_state", 0, "mu", "layers", 2, "kernel"] is nnx.OptVariable
+    assert len(kinds) == len(jax.tree.leaves(nnx.state(optimizer)))
+    assert (optimizer.step.dtype, int(optimizer.step[...])) == (jnp.uint32, 0)
+
+
+def test_only_what_wrt_selects_is_updated() -> None:
+    model = _model()
+    head = nnx.All(nnx.Param, nnx.PathContains(2))
+    optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=head)
+    first, last = model.layers[0].kernel[...], model.layers[2].kernel[...]
+    optimizer.update(model, nnx.grad(_loss, argnums=nnx.DiffState(0, head))(model))
+    np.testing.assert_array_equal(model.layers[0].kernel[...], first)
+    assert bool((model.layers[2].kernel[...] != last).all())
+
+
+def test_gradients_may_be_a_state_of_plain_arrays() -> None:
+    models = _model(), _model()
+    for model, plain in zip(models, (False, True)):
+        optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        grads = nnx.grad(_loss)(model)
+        is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
+        arrays = jax.tree.map(lambda leaf: leaf[...], grads, is_leaf=is_variable)
+        optimizer.update(model, arrays if plain else grads)
+    np.testing.assert_array_equal(*(model.layers[0].kernel[...] for model in models))
+
+
+@pytest.mark.parametrize("holds_model", [True, False])
+def test_jitted_steps_equal_eager_ones(holds_model: bool) -> None:
+    def train(transform: Any) -> Any:
+        model = _model()
+        if holds_model:
+            optimizer = nnx.Optimizer(model, optax.adam(1e-2))
+        else:
+            optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+
+        def step(model: Any, optimizer: Any) -> Any:
+            loss, grads = nnx.value_and_grad(_loss)(model)
+            optimizer.update(grads) if holds_model else optimizer.update(model, grads)
+            return loss
+
+        step = transform(step)
+        losses = [float(step(model, optimizer)) for _ in range(3)]
+        return losses, model.layers[0].kernel[...], int(optimizer.step[...])
+
+    for got, expected in zip(train(nnx.jit), train(lambda f: f), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3)
+
+
+def test_a_merged_optimizer_goes_on_where_it_was() -> None:
+    model = _model()
+    optimizer = nnx.Optimizer(model, optax.adam(1e-2))
+    optimizer.update(nnx.grad(_loss)(model))
+    graphdef, state = nnx.split(optimizer)
+    copy = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
+    for one in (optimizer, copy):
+        one.update(nnx.grad(_loss)(one.model))
+    np.testing.assert_array_equal(copy.model.layers[0].kernel[...], optimizer.model.layers[0].kernel[...])
+    assert copy.model.layers[0] is not model.layers[0]
+
+
+def test_keyword_arguments_reach_the_transformation() -> None:
+    seen: dict[str, Any] = {}
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        seen.update(extra)
+        return updates, state
+
+    tx = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    model = _model()
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    grads = nnx.grad(_loss)(model)
+    optimizer.update(model, grads, value=jnp.array(2.0), rate=nnx.Variable(jnp.array(3.0)), grad=grads)
+    assert float(seen["value"]) == 2.0
+    assert isinstance(seen["rate"], jax.Array)
+    assert isinstance(seen["grad"]["layers"][0]["kernel"], jax.Array)
+
+
+def test_an_injected_learning_rate_can_be_set() -> None:
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.inject_hyperparams(optax.sgd)(learning_rate=0.1), wrt=nnx.Param)
+    optimizer.opt_state.hyperparams["learning_rate"][...] = jnp.array(0.0)
+    kernel = model.kernel[...]
+    optimizer.update(model, nnx.grad(_loss)(model))
+    np.testing.assert_array_equal(model.kernel[...], kernel)
+
+
+def test_metadata_of_a_parameter_goes_with_its_state() -> None:
+    metadata = {"optimizer_sharding": ("data", None), "role": "kernel"}
+    model = nnx.Linear(2, 3, kernel_metadata=metadata, rngs=nnx.Rngs(0))
+    moment = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param).opt_state[0].mu["kernel"]
+    assert moment.get_metadata() == {"out_sharding": ("data", None), "role": "kernel"}
+
+
+# -- errors
+
+
+def test_gradients_alone_need_an_optimizer_that_holds_the_model() -> None:
+    model = _model()
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    with pytest.raises(
+        TypeError, match=r"Optimizer\.update got one argument, expected the model and the gradients: .* Call"
+    ):
+        optimizer.update(nnx.grad(_loss)(model))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_update_takes_one_or_two_arguments(count: int) -> None:
+    optimizer = nnx.Optimizer(_model(), optax.sgd(0.1))
+    with pytest.raises(
+        TypeError, match=rf"Optimizer\.update got {count} positional arguments, expected the model and"
+    ):
+        optimizer.update(*[None] * count)
+
+
+def test_gradients_of_other_variables_are_told() -> None:
+    model = _model()
+    head = nnx.All(nnx.Param, nnx.PathContains(2))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    grads = nnx.grad(_loss, argnums=nnx.DiffState(0, head))(model)
+    with pytest.raises(
+        ValueError, match=r"got gradients without \['layers'\]\[0\]\['bias'\].*Pass the same filter as wrt"
+    ):
+        optimizer.update(model, grads)
