@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
-from easyflax.train.binding import Binding, call_in_mode
+from easyflax.train.binding import Binding, call_in_mode, path_name
 
 Path = tuple[Any, ...]
 
@@ -21,7 +21,7 @@ class LayerRow:
     """One line of the table.
 
     Attributes:
-        path: the layer's path in the model, such as "layers/0".
+        path: the layer's path in the model, such as "layers.0".
         kind: the name of its class.
         output: the shape of its output, None for the batch axis, in the nesting it returns; None when
             unknown.
@@ -124,7 +124,7 @@ def print_summary(module: nnx.Module, input_specs: Any = None) -> None:
 def _row(path: Path, module: nnx.Module, variables: list[nnx.Variable[Any]], output: Any) -> LayerRow:
     sizes = [(variable, leaf) for variable in variables for leaf in jax.tree.leaves(variable.get_raw_value())]
     return LayerRow(
-        path="/".join(map(str, path)),
+        path=path_name(path),
         kind=type(module).__name__,
         output=output,
         parameters=sum(leaf.size for _, leaf in sizes),

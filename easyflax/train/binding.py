@@ -51,9 +51,9 @@ class Binding:
 
     @property
     def variables(self) -> dict[str, nnx.Variable[Any]]:
-        """The user's variables by path, without plain arrays."""
+        """The user's variables by path, in the module's order, without plain arrays."""
         leaves = {**self.params, **self.other}
-        return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, nnx.Variable)}
+        return {name: leaves[name] for name in self._paths if isinstance(leaves[name], nnx.Variable)}
 
     def variables_by_path(self) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]]:
         """Returns the user's variables with their paths as tuples."""
@@ -158,8 +158,8 @@ class Loan:
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Returns the path as one string, joined by "/"; within a part "/" is written "~1" and "~" "~0"."""
-    return "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    """Returns the path as one string, joined by "."; within a part "." is written "~1" and "~" "~0"."""
+    return ".".join(str(part).replace("~", "~0").replace(".", "~1") for part in path)
 
 
 def call_in_mode(module: Any, x: Any, *, training: bool) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -43,16 +44,16 @@ def build_objective(
     traced, output = trace_inference(binding, batch.x)
     loss = loss.resolve(from_logits="logits" in output_kinds(traced))
     y = specs(batch.y)
-    row_wise = _is_row_wise(f"loss {loss.name!r}", loss, y, output)
-    named = _by_name(
-        [
-            easyflax.metrics.get(spec, output_shape=shapes(output), y_shape=shapes(y), loss=loss)
-            for spec in metrics
-        ]
-    )
-    for name, metric in named.items():
-        row_wise = _is_row_wise(f"metric {name!r}", metric, y, output) and row_wise
-    return Objective(binding.apply, loss, named, optimizer, shapes(output), row_wise)
+    with _naming(f"loss {loss.name!r}", y, output):
+        row_wise = loss.is_row_wise(y, output)
+    resolved: list[Metric] = []
+    for spec in metrics:
+        with _naming(f"metric {spec!r}", y, output):
+            metric = easyflax.metrics.get(spec, output_shape=shapes(output), y_shape=shapes(y), loss=loss)
+            jax.eval_shape(metric.update, jax.eval_shape(metric.init), y, output)
+            row_wise = metric.is_row_wise(y, output) and row_wise
+        resolved.append(metric)
+    return Objective(binding.apply, loss, _by_name(resolved), optimizer, shapes(output), row_wise)
 
 
 def trace_inference(binding: Binding, x: Any) -> tuple[ClosedJaxpr, Any]:
@@ -75,14 +76,18 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
 
 
-def _is_row_wise(what: str, scorer: Loss | Metric, y: Any, output: Any) -> bool:
+@contextmanager
+def _naming(what: str, y: Any, output: Any) -> Iterator[None]:
+    """Says for losses and metrics that take one array each, and were given nestings, what the matter is."""
     try:
-        return scorer.is_row_wise(y, output)
-    except TypeError as error:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        if hasattr(y, "shape") and hasattr(output, "shape"):
+            raise  # says itself what does not fit
         raise ValueError(
             f"The {what} cannot be computed on targets of shape {shapes(y)} and outputs of shape "
-            f"{shapes(output)}, expected what it takes: {error}. Pass one array each, or a function "
-            f"(y_true, y_pred) of your own."
+            f"{shapes(output)}, expected one array each. Let the model return one array, or pass a function "
+            f"(y_true, y_pred) that takes the nestings."
         ) from error
 
 

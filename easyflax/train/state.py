@@ -42,7 +42,7 @@ class TrainState:
     """The state of training: a pytree of arrays in plain dicts, which `jit` flattens without running Python.
 
     Attributes:
-        params: the trainable variables, from path ("layers/0/kernel") to array.
+        params: the trainable variables, from path ("layers.0.kernel") to array.
         other: all other variables likewise: batch statistics, keys and counts of random streams, caches.
         opt_state: the optimizer's state.
         metrics: for each log name the accumulator of the running epoch.

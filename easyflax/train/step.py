@@ -113,8 +113,8 @@ def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x:
     for output in jax.tree.leaves(outputs):
         if jnp.ndim(output) == 0 or output.shape[0] != rows:
             raise ValueError(
-                f"predict: the model returned shape {jnp.shape(output)} for {rows} rows, expected ({rows}, "
-                f"...). Return one entry a row, or call the module itself: model(x)."
+                f"predict: the model returned shape {jnp.shape(output)} for a batch of {rows} rows, "
+                f"expected ({rows}, ...). Return one entry a row, or call the module itself: model(x)."
             )
     return outputs
 

@@ -44,7 +44,10 @@ def test_arrays_of_the_right_dtype_are_not_copied():
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (np.array([2**40 + 7]), r"x has dtype int64 and values from 1099511627783 .* expected .* int32.*Map the"),
+        (
+            np.array([2**40 + 7]),
+            r"x has dtype int64 and values from 1099511627783 .* expected .* int32.*Map the",
+        ),
         ({"a": np.array(["b"])}, r"x\['a'\] has dtype <U1, expected numbers\. Encode"),
         ([np.array([None, 1])], r"x\[0\] has dtype object, expected numbers\. Encode"),
         (np.float32(1), r"x has shape \(\), expected rows along a first axis\. Give"),

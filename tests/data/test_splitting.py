@@ -27,5 +27,7 @@ def test_a_split_that_leaves_a_side_empty_is_refused():
 
 @pytest.mark.parametrize("data", [np.zeros(2), (np.zeros(2),), (1, 2, 3), {"x": 1, "y": 2}])
 def test_validation_data_must_be_a_pair(data):
-    with pytest.raises(ValueError, match=r"validation_data is a .*expected a pair\. Pass validation_data=\(x_val"):
+    with pytest.raises(
+        ValueError, match=r"validation_data is a .*expected a pair\. Pass validation_data=\(x_val"
+    ):
         unpack_validation_data(data)

@@ -86,7 +86,9 @@ def test_fit_equals_the_loop_written_by_hand(data, devices, batch_size):
     means, net = _hand_written(*data, batch_size, 3)
     assert history.history["loss"] == pytest.approx(means[:, 0], rel=2e-6)
     assert history.history["accuracy"] == pytest.approx(means[:, 1], rel=1e-6)
-    for ours, theirs in zip(*(jax.tree.leaves(nnx.state(each, nnx.BatchStat)) for each in (model.module, net))):
+    for ours, theirs in zip(
+        *(jax.tree.leaves(nnx.state(each, nnx.BatchStat)) for each in (model.module, net))
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model.module.out.kernel.value, net.out.kernel.value, atol=1e-5)
     assert model.module.drop.rngs.count.value == net.drop.rngs.count.value
@@ -166,7 +168,9 @@ def test_evaluation_is_exact_for_any_batch_size_and_number_of_devices(trained, d
         whole = model.evaluate(x, y, batch_size=100, verbose=0)
         loss, accuracy = whole
     other = Model(model.module)
-    other.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], distribution=_devices(devices))
+    other.compile(
+        "sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], distribution=_devices(devices)
+    )
     assert other.evaluate(x, y, batch_size=batch_size, verbose=0) == pytest.approx([loss, accuracy], rel=1e-6)
 
 
@@ -185,7 +189,9 @@ def test_prediction_gives_exactly_the_rows_in_order(trained, devices, batch_size
 def test_validation_within_fit_equals_evaluation_after_it(data):
     x, y = data
     model = _model(8)
-    history = model.fit(x, y, batch_size=8, validation_data=(x[:13], y[:13]), validation_batch_size=5, verbose=0)
+    history = model.fit(
+        x, y, batch_size=8, validation_data=(x[:13], y[:13]), validation_batch_size=5, verbose=0
+    )
     loss, accuracy = model.evaluate(x[:13], y[:13], verbose=0)
     assert history.history["val_loss"] == [pytest.approx(loss, rel=1e-6)]
     assert history.history["val_accuracy"] == [pytest.approx(accuracy, rel=1e-6)]
@@ -225,7 +231,8 @@ def test_a_loss_of_whole_batches_is_averaged_by_their_rows(data):
     predicted = model.predict(x, verbose=0)
     batches = [slice(start, min(start + 10, ROWS)) for start in range(0, ROWS, 10)]
     expected = sum(
-        np.sqrt(np.mean((one_hot[rows] - predicted[rows]) ** 2)) * (rows.stop - rows.start) for rows in batches
+        np.sqrt(np.mean((one_hot[rows] - predicted[rows]) ** 2)) * (rows.stop - rows.start)
+        for rows in batches
     )
     assert loss == pytest.approx(expected / ROWS, rel=1e-5)
     assert metric == pytest.approx(loss, rel=1e-6)

@@ -1,0 +1,214 @@
+"""Every error of compile, fit, evaluate and predict, at the user's call and before any training."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import easyflax.nnx as nnx
+from easyflax.errors import NonFiniteLossError, NotCompiledError
+from easyflax.models import Model, Sequential
+from easyflax.train.callback import Callback
+
+X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+Y = np.random.default_rng(1).integers(0, 3, 12)
+
+
+def _model(loss="sparse_categorical_crossentropy", **options):
+    model = Model(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))
+    model.compile("sgd", loss, **options)
+    return model
+
+
+@pytest.mark.parametrize("module", [nnx.Linear, lambda x: x, 3])
+def test_model_takes_modules_only(module):
+    with pytest.raises(
+        TypeError, match=r"Model: module is .*expected an instance of nnx\.Module\. (Call|Derive)"
+    ):
+        Model(module)
+
+
+@pytest.mark.parametrize("layer", [nnx.Linear, 3])
+def test_sequential_takes_what_can_be_called(layer):
+    with pytest.raises(
+        TypeError, match=r"layers\[1\] is .*expected a module or a function\. Pass an instance"
+    ):
+        Sequential([nnx.relu, layer])
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+def test_nothing_trains_before_compile(call):
+    model = Model(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))
+    with pytest.raises(
+        NotCompiledError, match=rf"{call}: the model is not compiled.*model\.compile\(optimizer="
+    ):
+        getattr(model, call)(X, Y)
+    with pytest.raises(NotCompiledError, match="optimizer: the model is not compiled"):
+        _ = model.optimizer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": None}, r"compile: loss is None, expected a name.*Pass for example loss="),
+        ({"loss": "sparse_categorical_crossentrop"}, r"Did you mean 'sparse_categorical_crossentropy'"),
+        ({"loss": "mse", "metrics": ["acuracy"]}, r"Did you mean 'accuracy'"),
+        ({"loss": "mse", "optimizer": "adm"}, r"Did you mean 'adam'"),
+        ({"loss": "mse", "seed": -1}, r"compile: seed is -1, expected an integer of at least 0"),
+        ({"loss": "mse", "seed": 0.5}, r"compile: seed is 0\.5"),
+    ],
+)
+def test_compile_knows_its_names(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Model(nnx.Linear(4, 3, rngs=nnx.Rngs(0))).compile(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": Y[:5]}, r"x has 12 rows and y has 5, expected the same number"),
+        ({"x": X[:0], "y": Y[:0]}, r"x has shape \(0, 4\), expected at least one row"),
+        ({"y": None}, r"y is None, expected targets.*pass y=x"),
+        ({"batch_size": 0}, r"batch_size is 0, expected an integer of at least 1"),
+        ({"x": X.astype(str)}, r"x has dtype <U32, expected numbers"),
+        ({"y": Y.astype(object)}, r"y has dtype object, expected numbers"),
+        ({"y": Y + 2**40}, r"y has dtype int64 and values from .*int32"),
+        ({"epochs": 0}, r"fit: epochs is 0, expected an integer of at least 1\. Pass for example epochs=1"),
+        ({"epochs": 1.5}, r"fit: epochs is 1\.5"),
+        ({"initial_epoch": -1}, r"fit: initial_epoch is -1, expected an integer of at least 0"),
+        ({"steps_per_epoch": 2.5}, r"fit: steps_per_epoch is 2\.5, expected"),
+        ({"validation_split": 1.0}, r"validation_split is 1\.0, expected a number between 0 and 1"),
+        ({"validation_data": X}, r"validation_data is a ndarray, expected a pair"),
+        ({"validation_data": (X, Y, X)}, r"validation_data is a tuple of 3, expected a pair"),
+        ({"validation_data": (X, Y[:3])}, r"x has 12 rows and y has 3"),
+        ({"validation_data": (X, Y), "validation_freq": 0}, r"fit: validation_freq is 0"),
+        ({"validation_data": (X, Y), "validation_batch_size": -1}, r"batch_size is -1"),
+        ({"verbose": 3}, r"verbose is 3, expected 'auto', 0 \(silent\), 1 \(bar\) or 2"),
+        ({"verbose": "yes"}, r"verbose is 'yes'"),
+        ({"y": Y + 1}, r"0 to|1 to.*3 classes|expected"),
+        ({"y": Y.astype(np.float32)}, r"integer class indices"),
+        ({"y": np.zeros((12, 2), np.int32)}, r"labels have shape \(n, 2\) and outputs \(n, 3\)"),
+        ({"x": X[:, :3]}, r"Linear: got .* 3 features in its last axis, expected \(\.\.\., 4\)"),
+    ],
+)
+def test_fit_refuses_what_it_cannot_train_on(arguments, message):
+    model = _model()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(**{"x": X, "y": Y, "verbose": 0, **arguments})
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert model.step == 0
+
+
+def test_labels_of_validation_data_are_checked_as_well():
+    with pytest.raises(ValueError, match="expected"):
+        _model().fit(X, Y, validation_data=(X, Y + 5), verbose=0)
+
+
+def test_targets_are_never_broadcast():
+    with pytest.raises(ValueError, match=r"labels have shape \(n, 1\) and outputs \(n, 3\)"):
+        _model("mse").fit(X, np.zeros((12, 1)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "metrics", "what"),
+    [("mse", None, "loss 'm.*'"), (lambda y, p: jnp.mean(p, -1), ["accuracy"], "metric 'accuracy'")],
+)
+def test_what_takes_one_array_refuses_a_nesting(loss, metrics, what):
+    with pytest.raises(
+        ValueError, match=rf"The {what} cannot be computed on targets of shape \{{'a'.*one array"
+    ):
+        _model(loss, metrics=metrics).fit(X, {"a": X[:, :3]}, verbose=0)
+
+
+def test_metrics_need_different_names():
+    with pytest.raises(
+        ValueError, match=r"metrics are named \['mae', 'mae'\], expected different names.*name="
+    ):
+        _model("mse", metrics=["mae", "mae"]).fit(X, X[:, :3], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"), [([Callback], "parentheses"), ([3], "Derive"), ([print], "Derive")]
+)
+def test_callbacks_must_be_callbacks(given, advice):
+    with pytest.raises(TypeError, match=rf"callbacks holds .*expected instances of Callback\. .*{advice}"):
+        _model().fit(X, Y, callbacks=given, verbose=0)
+
+
+def test_predict_wants_a_row_for_each_row():
+    class Total(nnx.Module):
+        def __call__(self, x):
+            return x.sum()
+
+    with pytest.raises(
+        ValueError, match=r"predict: the model returned shape \(\) for a batch of \d+ rows.*Return one entry"
+    ):
+        Model(Total()).predict(X, verbose=0)
+
+
+# -- a loss that is not finite
+
+
+def _diverging():
+    x = X.copy()
+    x[7] = np.nan
+    return x
+
+
+def test_a_loss_that_is_not_finite_is_reported_with_its_step():
+    model = _model()
+    with pytest.raises(
+        NonFiniteLossError, match=r"epoch 1/3, batch 4/6 \(the loss of the step before it was [\d.]+\)"
+    ):
+        model.fit(_diverging(), Y, batch_size=2, epochs=3, shuffle=False, verbose=0)
+    assert model.step == 6
+
+
+def test_a_first_loss_that_is_not_finite_is_reported_as_such():
+    with pytest.raises(
+        NonFiniteLossError, match=r"batch 1/1 \(it was the first step\), expected finite.*np\.isfinite"
+    ):
+        _model().fit(_diverging(), Y, verbose=0)
+
+
+def test_a_diverging_run_is_reported_in_its_epoch():
+    class Diverge(Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.module.kernel.value = jnp.full((4, 3), jnp.inf)
+
+    with pytest.raises(NonFiniteLossError, match=r"epoch 3/4, batch 1/3"):
+        _model().fit(X, Y, batch_size=4, epochs=4, verbose=0, callbacks=Diverge())
+
+
+def test_no_callback_gets_to_save_what_is_not_finite():
+    ended = []
+
+    class Note(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ended.append(epoch)
+
+    with pytest.raises(NonFiniteLossError):
+        _model().fit(_diverging(), Y, batch_size=2, verbose=0, callbacks=Note())
+    assert not ended
+
+
+def test_reading_the_logs_reports_it_at_once():
+    seen = []
+
+    class Read(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+            float(logs["loss"])
+
+    with pytest.raises(NonFiniteLossError, match="batch 4/6"):
+        _model().fit(_diverging(), Y, batch_size=2, shuffle=False, verbose=0, callbacks=Read())
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_learning_rate_that_is_not_in_the_state_cannot_be_set():
+    model = Model(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))
+    model.compile(optax.sgd(0.1), "mse")
+    with pytest.raises(ValueError, match="learning rate"):
+        model.optimizer.learning_rate = 0.2
