@@ -123,6 +123,6 @@ def _sha256(path: Path) -> str:
 
 def _reason(error: Exception) -> str:
     """Returns what went wrong, without the `<urlopen error ...>` that urllib puts around it."""
-    is_wrapper = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
-    reason = error.reason if is_wrapper else error
-    return str(reason) or type(reason).__name__
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return str(error.reason)
+    return str(error) or type(error).__name__
