@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs, RngStream
@@ -31,18 +30,14 @@ def dropout(key: jax.Array, x: jax.Array, rate: float, broadcast_dims: Sequence[
     keep_rate = 1.0 - rate
     shared = {dim % x.ndim for dim in broadcast_dims}
     shape = tuple(1 if dim in shared else size for dim, size in enumerate(x.shape))
-    keep = jax.random.bernoulli(key, keep_rate, shape, **_sharding_like(x, shared))
-    keep = jnp.broadcast_to(keep, x.shape, **_sharding_like(x, set()))
-    return lax.select(keep, x / keep_rate, jnp.zeros_like(x))
+    keep = jnp.broadcast_to(jax.random.bernoulli(key, keep_rate, shape), x.shape)
+    return lax.select(_laid_out_like(x, keep), x / keep_rate, jnp.zeros_like(x))
 
 
-def _sharding_like(x: jax.Array, replicated: set[int]) -> dict[str, Any]:
-    """Lays out a mask like `x` on meshes with explicit axes; elsewhere the compiler decides."""
+def _laid_out_like(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Gives a mask the layout of `x` on meshes with explicit axes; elsewhere the compiler decides."""
     sharding = jax.typeof(x).sharding
-    if all(entry is None for entry in sharding.spec):
-        return {}
-    spec = [None if dim in replicated else entry for dim, entry in enumerate(sharding.spec)]
-    return {"out_sharding": sharding.update(spec=PartitionSpec(*spec))}
+    return mask if all(axis is None for axis in sharding.spec) else jax.sharding.reshard(mask, sharding)
 
 
 class Dropout(Module):
