@@ -92,6 +92,8 @@ class List(Module, MutableSequence[A]):
         if (mark := _explicit(value)) is not None:
             self._set_mark(index, mark)
             value = value.metadata["nnx_value"]
+        if self._mark_of(index) is False:
+            self._check_static(index, value)
         set_item(self, index, value)
 
     def _position(self, index: int) -> int:

@@ -20,6 +20,7 @@ import jax
 
 from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates, to_predicate
 from easyflax.nnx.core.graphdef import (
+    ARRAY,
     NODE,
     VARIABLE,
     GraphDef,
@@ -47,7 +48,12 @@ def _leaves(found: Walk) -> list[tuple[Path, Any]]:
 def _states(found: Walk, filters: tuple[Filter, ...]) -> tuple[State, ...]:
     groups, rest = partition(_leaves(found), filters)
     check_exhausted(rest, filters)
-    return tuple(map(from_flat_state, groups))
+    return tuple(map(_as_state, groups))
+
+
+def _as_state(group: list[tuple[Path, Any]]) -> Any:
+    """Returns the state of some leaves; that of a variable or array that is itself the root is the leaf."""
+    return group[0][1] if len(group) == 1 and group[0][0] == () else from_flat_state(group)
 
 
 def split(node: Any, *filters: Filter) -> Any:
@@ -77,7 +83,7 @@ def state(node: Any, *filters: Filter) -> Any:
     """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter "
     "are left out."""
     groups, _ = partition(_leaves(walk(node)), filters or (...,))
-    states = tuple(map(from_flat_state, groups))
+    states = tuple(map(_as_state, groups))
     return states[0] if len(states) == 1 else states
 
 
@@ -143,8 +149,12 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
     for one in (state, *states):
         if isinstance(node, Variable):
             node.update_from_state(one) if isinstance(one, Variable) else node.set_raw_value(one)
-        else:
-            _update(node, one, ())
+        elif _updated_value(node, one, ()) is not node:
+            raise ValueError(
+                f"update got values for arrays that are items of a {type(node).__name__}, which cannot be "
+                "changed. "
+                "Pass a list in its place, or hold the arrays in variables."
+            )
 
 
 def _update(node: Any, new: Mapping[Any, Any], path: Path) -> None:
@@ -207,21 +217,33 @@ def _set(node: Any, key: Any, value: Any) -> None:
         setattr(node, key, value)
 
 
-def clone(node: A, variables: bool = True) -> A:
-    """Returns a copy of a module that shares no module and no variable with it (variables are shared if "
-    "`variables` is False)."""
+def clone(node: A, variables: bool = True, *, arrays: bool = False) -> A:
+    """Returns a copy of a module that shares no module with it.
+
+    Args:
+        node: a module, or a container of modules.
+        variables: copy the variables; otherwise they are shared.
+        arrays: also copy the arrays on the device, so that those of one copy may be donated.
+    """
     found = walk(node)
-    graphdef = found.graphdef
+    graphdef, contents = found.graphdef, found.arrays()
     copies = [variable.copy() for variable in found.variables] if variables else found.variables
-    arrays = found.arrays()
-    return resolve_root(graphdef.roots[0], assemble(graphdef, copies, arrays), copies, arrays)
+    if arrays:
+        contents = jax.tree.map(_copied, contents)
+        for variable in copies:
+            variable.set_raw_value(jax.tree.map(_copied, variable.get_raw_value()))
+    return resolve_root(graphdef.roots[0], assemble(graphdef, copies, contents), copies, contents)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, jax.Array) else value
 
 
 def pop(node: Any, *filters: Filter) -> Any:
-    """Takes the variables that match a filter out of a module and returns them, one state for each filter.
+    """Takes the leaves that match a filter out of a module and returns them, one state for each filter.
 
     Raises:
-        ValueError: no filter was given.
+        ValueError: no filter was given, or an item of a list or tuple matches: the others would move up.
     """
     if not filters:
         raise ValueError(
@@ -230,20 +252,46 @@ def pop(node: Any, *filters: Filter) -> Any:
         )
     predicates = filters_to_predicates(filters)
     groups: list[list[tuple[Path, Any]]] = [[] for _ in predicates]
-    for owner_path, owner in list(iter_graph(node)):
-        if isinstance(owner, (Pytree, State)):
-            for key, value in list((vars(owner) if isinstance(owner, Pytree) else owner).items()):
-                if not isinstance(value, Variable):
-                    continue
-                path = (*owner_path, key)
-                for predicate, group in zip(predicates, groups, strict=True):
-                    if predicate(path, value):
-                        if all(value is not taken for one in groups for _, taken in one):
-                            group.append((path, value))
-                        delattr(owner, key)
-                        break
+    taken: set[int] = set()
+    for path, leaf, owner in _leaves_with_owners(node):
+        for predicate, group in zip(predicates, groups, strict=True):
+            if predicate(path, leaf):
+                _delete(owner, path)
+                if id(leaf) not in taken:
+                    taken.add(id(leaf))
+                    group.append((path, leaf))
+                break
     states = tuple(map(from_flat_state, groups))
     return states[0] if len(states) == 1 else states
+
+
+def _leaves_with_owners(node: Any) -> list[tuple[Path, Any, Any]]:
+    """Returns `(path, leaf, the node that has it)` for every place of every leaf below `node`."""
+    found = walk(node)
+    graphdef, arrays = found.graphdef, found.arrays()
+    nodes = collect_nodes(graphdef, (node,))
+    places = []
+    for path, tag, payload in graphdef.iter_refs():
+        if tag == NODE:
+            for key, child_tag, child in graphdef.nodes[payload].children:
+                if child_tag in (VARIABLE, ARRAY):
+                    leaf = resolve_root((child_tag, child), nodes, found.variables, arrays)
+                    places.append(((*path, key), leaf, nodes[payload]))
+    return places
+
+
+def _delete(owner: Any, path: Path) -> None:
+    key = path[-1]
+    if isinstance(key, int) or not isinstance(owner, (Pytree, State, dict)):
+        raise ValueError(
+            f"pop found a leaf at '{'/'.join(map(str, path))}', an item of a {type(owner).__name__}: without "
+            "it the items behind it "
+            "would have other paths. Keep what is to be popped in attributes or in a dict."
+        )
+    if isinstance(owner, (State, dict)):
+        del owner[key]
+    else:
+        delattr(owner, key)
 
 
 def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:

@@ -101,7 +101,7 @@ class Pytree(Tracked):
         TraceContextError: an attribute is set from inside a transform that the object was not passed to.
     """
 
-    __slots__ = ("_marks",)
+    __slots__ = ("__dict__", "_marks")
 
     _class_marks: ClassVar[dict[str, bool]] = {}
 
@@ -119,6 +119,8 @@ class Pytree(Tracked):
         if isinstance(value, dataclasses.Field) and "nnx_value" in value.metadata:
             self._set_mark(name, not value.metadata["static"])
             value = value.metadata["nnx_value"]
+        if self._mark_of(name) is False:
+            self._check_static(name, value)
         set_item(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -142,6 +144,15 @@ class Pytree(Tracked):
                 f"Cannot set '{name}' of this {type(self).__name__} here: it was made outside the transform "
                 "(jit, grad, vmap, ...) "
                 "that is running.\nPass it to the transformed function as an argument and change that one."
+            )
+
+    def _check_static(self, name: Any, value: Any) -> None:
+        found = [type(leaf).__name__ for leaf in jax.tree.leaves(value, is_leaf=is_data) if is_data(leaf)]
+        if found:
+            raise ValueError(
+                f"The static attribute '{name}' of {type(self).__name__} got "
+                f"{', '.join(sorted(set(found)))}, expected a value without arrays, "
+                "variables and modules.\nMark it with nnx.data(...), or leave the mark out."
             )
 
     def __repr__(self) -> str:

@@ -9,10 +9,19 @@ from typing import Any
 import jax
 
 from easyflax.nnx.core.filters import Filter, to_predicate
-from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.state import from_flat_state
 from easyflax.nnx.core.variables import Param, Variable
-from easyflax.nnx.transforms.lift import Call, Slot, bound_object, leaves_below, named_like, pack, run, unpack
+from easyflax.nnx.transforms.lift import (
+    Call,
+    Slot,
+    bound_object,
+    leaf_value,
+    leaves_below,
+    named_like,
+    pack,
+    run,
+    unpack,
+)
 
 _MISSING: Any = object()
 
@@ -104,16 +113,15 @@ def value_and_grad(
     if f is _MISSING:
         return lambda f: value_and_grad(f, **options)
     fun, bound = bound_object(f)
-    single = isinstance(argnums, (int, DiffState))
-    requests = [
-        request if isinstance(request, DiffState) else DiffState(request, wrt)
-        for request in ([argnums] if single else argnums)  # type: ignore[union-attr]
-    ]
+    single = not isinstance(argnums, (list, tuple))
+    requests = [_request(one, wrt) for one in (argnums if isinstance(argnums, (list, tuple)) else [argnums])]
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         call = pack((*bound, *args), kwargs)
+        taken: set[int] = set()
         wanted = [
-            _Wanted(call, request, _position(request.argnum, len(args)) + len(bound)) for request in requests
+            _Wanted(call, request, _position(request.argnum, len(args)) + len(bound), taken)
+            for request in requests
         ]
         _check_aliases(call, wanted)
         return _differentiate(fun, call, wanted, has_aux, holomorphic, allow_int, single)
@@ -126,58 +134,63 @@ class _Wanted:
 
     Attributes:
         position: of the argument.
-        leaves: for each object in the argument `[(path from it, number of the leaf)]` of what is
-            differentiated.
         tree: the argument with slots for objects; None when it is an object itself.
+        roots: the number of each object in the argument.
+        leaves: for each of them `[(path from it, number of the leaf)]` of what is differentiated; a leaf that
+            several objects share is differentiated in the first.
     """
 
-    def __init__(self, call: Call, request: DiffState, position: int) -> None:
+    def __init__(self, call: Call, request: DiffState, position: int, taken: set[int]) -> None:
         self.position = position
         self.predicate = to_predicate(request.filter)
         places = dict(call.spec.places)
         self.tree = None if position in places else call.args[position]
-        graphdef = call.spec.graphdef
-        if self.tree is None:
-            self.roots = [places[position]]
-        elif position in call.spec.trees:
-            nodes = jax.tree.leaves(self.tree, is_leaf=_is_slot)
-            self.roots = [node.index for node in nodes if isinstance(node, Slot)]
-        else:
-            self.roots = []
-        self.leaves = {root: self._matching(call, graphdef, root) for root in self.roots}
+        self.roots = [places[position]] if self.tree is None else [slot.index for slot in _slots(self.tree)]
+        self.leaves = [self._matching(call, root, taken) for root in self.roots]
 
-    def _matching(self, call: Call, graphdef: GraphDef[Any], root: int) -> list[tuple[tuple[Any, ...], int]]:
-        count = len(call.walk.variables)
-        arrays = None
+    def _matching(self, call: Call, root: int, taken: set[int]) -> list[tuple[tuple[Any, ...], int]]:
+        graphdef = call.spec.graphdef
         found = []
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
-            if leaf < count:
-                value = call.walk.variables[leaf]
-            else:
-                arrays = call.walk.arrays() if arrays is None else arrays
-                value = arrays[leaf - count]
-            if self.predicate(path, value):
+            if leaf not in taken and self.predicate(path, leaf_value(call, leaf)):
+                taken.add(leaf)
                 found.append((path, leaf))
         return found
 
     def gradient(self, call: Call, by_leaf: dict[int, Any], tree_gradient: Any) -> Any:
         """Returns the argument's gradient, from those of the leaves and of its own arrays."""
-        states = {root: self._state(call, by_leaf, leaves) for root, leaves in self.leaves.items()}
+        states = [self._state(call, by_leaf, leaves) for leaves in self.leaves]
         if self.tree is None:
-            return states[self.roots[0]]
+            return states[0]
+        rest = iter(states)
         return jax.tree.map(
-            lambda leaf: states[leaf.index] if _is_slot(leaf) else leaf, tree_gradient, is_leaf=_is_slot
+            lambda leaf: next(rest) if isinstance(leaf, Slot) else leaf, tree_gradient, is_leaf=_is_slot
         )
 
     def _state(self, call: Call, by_leaf: dict[int, Any], leaves: list[tuple[tuple[Any, ...], int]]) -> Any:
-        variables = call.walk.variables
-        pairs = [
-            (path, variables[leaf].copy(by_leaf[leaf]) if leaf < len(variables) else by_leaf[leaf])
-            for path, leaf in leaves
-        ]
+        pairs = []
+        for path, leaf in leaves:
+            value = leaf_value(call, leaf)
+            pairs.append((path, value.copy(by_leaf[leaf]) if isinstance(value, Variable) else by_leaf[leaf]))
         if len(pairs) == 1 and pairs[0][0] == ():  # the argument is a variable
             return pairs[0][1]
         return from_flat_state(pairs)
+
+
+def _slots(tree: Any) -> list[Slot]:
+    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=_is_slot) if isinstance(leaf, Slot)]
+
+
+def _request(argnum: Any, wrt: Filter) -> DiffState:
+    if isinstance(argnum, DiffState):
+        return argnum
+    if isinstance(argnum, int) and not isinstance(argnum, bool):
+        return DiffState(argnum, wrt)
+    raise TypeError(
+        f"argnums got a {type(argnum).__name__}, expected the position of an argument or "
+        "nnx.DiffState(position, filter). "
+        "Pass for example argnums=0."
+    )
 
 
 def _position(argnum: int, count: int) -> int:
@@ -204,7 +217,7 @@ def _differentiate(
     single: bool,
 ) -> Any:
     values = call.walk.values()
-    leaves = sorted({leaf for one in wanted for pairs in one.leaves.values() for _, leaf in pairs})
+    leaves = sorted(leaf for one in wanted for pairs in one.leaves for _, leaf in pairs)
     trees = [one.tree for one in wanted]
 
     def pure(diff_values: list[Any], diff_trees: list[Any]) -> Any:
@@ -231,37 +244,29 @@ def _differentiate(
 
 
 def _check_aliases(call: Call, wanted: list[_Wanted]) -> None:
-    """A variable that two arguments share must be differentiated in both or in neither."""
+    """What is differentiated in one argument must not be reached from another one that is not."""
     graphdef = call.spec.graphdef
-    if len(graphdef.roots) < 2:
-        return
-    taken: dict[int, tuple[int, tuple[Any, ...]]] = {}
-    for one in wanted:
-        for root, pairs in one.leaves.items():
-            for path, leaf in pairs:
-                if leaf in taken and taken[leaf][0] != root:
-                    _raise_alias(call, leaf, taken[leaf], (root, path))
-                taken[leaf] = (root, path)
-    for root, ref in enumerate(graphdef.roots):
-        if any(root in one.leaves for one in wanted):
-            continue
-        for path, leaf in leaves_below(graphdef, ref):
-            if leaf in taken:
-                _raise_alias(call, leaf, taken[leaf], (root, path))
+    differentiated = {
+        leaf: (one.position, path) for one in wanted for pairs in one.leaves for path, leaf in pairs
+    }
+    positions = {one.position for one in wanted}
+    held = [(place, root) for place, root in call.spec.places if place not in positions]
+    for place in call.spec.trees:
+        if place not in positions:
+            tree = call.kwargs[place] if isinstance(place, str) else call.args[place]
+            held += [(place, slot.index) for slot in _slots(tree)]
+    for place, root in held:
+        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
+            if leaf in differentiated:
+                first, first_path = differentiated[leaf]
+                raise ValueError(
+                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from argument {first} at "
+                    f"'{_shown(first_path)}', where it is differentiated, and from argument {place} at "
+                    f"'{_shown(path)}', "
+                    "where it is not.\nPass the shared module once, or close over the part that is not "
+                    "differentiated."
+                )
 
 
-def _raise_alias(
-    call: Call, leaf: int, first: tuple[int, tuple[Any, ...]], second: tuple[int, tuple[Any, ...]]
-) -> None:
-    variables = call.walk.variables
-    kind = type(variables[leaf]).__name__ if leaf < len(variables) else "array"
-    places = {index: place for place, index in call.spec.places}
-    names = [
-        f"argument {places.get(root, '(within a container)')} at '{'/'.join(map(str, path)) or '.'}'"
-        for root, path in (first, second)
-    ]
-    raise ValueError(
-        f"The same {kind} is reached from {names[0]}, where it is differentiated, and from {names[1]}, where "
-        "it is not, or is "
-        "separately.\nPass the shared module once, or close over the part that is not differentiated."
-    )
+def _shown(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path)) or "."

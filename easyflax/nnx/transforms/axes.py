@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from easyflax.nnx.core.filters import Filter, to_predicate
+from easyflax.nnx.core.filters import Filter, PathIn, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef
-from easyflax.nnx.transforms.lift import Call, Outcome, Slot, leaves_below
+from easyflax.nnx.core.state import State, to_flat_state
+from easyflax.nnx.transforms.lift import Call, Outcome, Slot, leaf_value, leaves_below
 
 Axis = Any  # an int, None, or Carry
 
@@ -21,15 +22,19 @@ class Carry:
 
 
 class StateAxes(Mapping[Filter, Axis]):
-    """Axes by filter, for a module whose variables are not all mapped alike; the first filter that matches
-    counts.
+    """Axes by filter, for a module whose variables are not all mapped alike; the first match counts.
+
+    A state whose leaves are axes gives each path its own.
 
     >>> from easyflax import nnx
     >>> axes = nnx.StateAxes({nnx.Param: 0, ...: None})
     """
 
     def __init__(self, filter_axes: Mapping[Filter, Axis] | Iterable[tuple[Filter, Axis]], /) -> None:
-        items = filter_axes.items() if isinstance(filter_axes, Mapping) else filter_axes
+        if isinstance(filter_axes, State):
+            items: Any = [(PathIn(path), axis) for path, axis in to_flat_state(filter_axes)]
+        else:
+            items = filter_axes.items() if isinstance(filter_axes, Mapping) else filter_axes
         self._pairs = tuple(items)
 
     @property
@@ -129,43 +134,51 @@ def axes_of_leaves(call: Call, in_axes: Sequence[Any]) -> list[Axis]:
         ValueError: two arguments share a variable but map it differently.
     """
     graphdef = call.spec.graphdef
-    axes: dict[int, tuple[Axis, int, tuple[Any, ...]]] = {}
-    for root, spec in _specs_by_root(call, in_axes):
+    found: dict[int, tuple[Axis, str]] = {}
+    for place, root, spec in _places(call, in_axes):
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
-            axis = spec.axis_for(path, leaf_value(call, leaf)) if isinstance(spec, StateAxes) else spec
-            if leaf in axes and axes[leaf][0] != axis:
-                other = axes[leaf]
-                raise ValueError(
-                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from object {other[1]} at "
-                    f"'{'/'.join(map(str, other[2]))}' with "
-                    f"axis {other[0]} and from object {root} at '{'/'.join(map(str, path))}' with axis "
-                    f"{axis}. "
-                    "Map shared variables alike in all arguments."
-                )
-            axes[leaf] = axis, root, path
-    return [axes[leaf][0] for leaf in range(graphdef.num_leaves)]
+            axis = _axis_for(spec, path, leaf_value(call, leaf))
+            _agree(found, leaf, axis, _named(place, path), type(leaf_value(call, leaf)).__name__)
+    return [found[leaf][0] for leaf in range(graphdef.num_leaves)]
 
 
-def _specs_by_root(call: Call, in_axes: Sequence[Any]) -> list[tuple[int, Axis]]:
-    """Returns `(root, axis or StateAxes)` for each place that an object was taken from; keywords are mapped "
-    "over axis 0, as jax does."""
-    found: list[tuple[int, Axis]] = []
+def _places(call: Call, in_axes: Sequence[Any]) -> list[tuple[str, int, Axis]]:
+    """Returns `(argument, root, axis or StateAxes)` for each place that an object was taken from.
+
+    Keywords are mapped over axis 0, as jax does.
+    """
+    found: list[tuple[str, int, Axis]] = []
     for place, root in call.spec.places:
-        found.append((root, 0 if isinstance(place, str) else in_axes[place]))
+        found.append((f"argument {place}", root, 0 if isinstance(place, str) else in_axes[place]))
     for place in call.spec.trees:
-        pairs = (
-            broadcast(0, call.kwargs[place])
-            if isinstance(place, str)
-            else broadcast(in_axes[place], call.args[place])
-        )
-        found += [(leaf.index, axis) for leaf, axis in pairs if _is_slot(leaf)]
+        if isinstance(place, str):
+            pairs = broadcast(0, call.kwargs[place])
+        else:
+            pairs = broadcast(in_axes[place], call.args[place])
+        found += [(f"argument {place}", leaf.index, axis) for leaf, axis in pairs if _is_slot(leaf)]
     return found
 
 
-def leaf_value(call: Call, leaf: int) -> Any:
-    """Returns the variable (or array) that is leaf number `leaf` of a call."""
-    count = len(call.walk.variables)
-    return call.walk.variables[leaf] if leaf < count else call.walk.arrays()[leaf - count]
+def _axis_for(spec: Axis, path: tuple[Any, ...], value: Any) -> Axis:
+    return spec.axis_for(path, value) if isinstance(spec, StateAxes) else spec
+
+
+def _agree(found: dict[int, tuple[Axis, str]], leaf: int, axis: Axis, where: str, kind: str) -> None:
+    """Notes the axis of a leaf; raises if it has another one already."""
+    known = found.setdefault(leaf, (axis, where))
+    if known[0] != axis:
+        raise ValueError(
+            f"The same {kind} has axis {_shown(known[0])} in {known[1]} and axis {_shown(axis)} in {where}. "
+            "Map what is shared alike in all arguments and outputs."
+        )
+
+
+def _named(place: str, path: tuple[Any, ...]) -> str:
+    return f"{place}, '{'/'.join(map(str, path))}'" if path else place
+
+
+def _shown(axis: Axis) -> str:
+    return "nnx.Carry" if axis is Carry else str(axis)
 
 
 def without_objects(tree: Any, replacement: Axis = None) -> Any:
@@ -182,25 +195,25 @@ def axes_after(
 
     A leaf that was there before keeps its axis. A new one takes that of the argument, or else of the output,
     that it can be reached from.
+
+    Raises:
+        ValueError: a module is an argument and an output, or two outputs, with different axes.
     """
-    after = outcome.after
-    if after is None:
-        return [leaf_axes[leaf] for leaf in outcome.leaves]
-    found: dict[int, Axis] = {}
-    specs = [(after.roots[root], spec) for root, spec in _specs_by_root(call, in_axes)]
-    specs += [
-        (outcome.outputs[slot.index], axis) for slot, axis in broadcast(out_axes, out) if _is_slot(slot)
-    ]
-    for ref, spec in specs:
-        for path, leaf in leaves_below(after, ref):
-            if leaf not in found:
-                found[leaf] = (
-                    spec.axis_for(path, _example(after, leaf)) if isinstance(spec, StateAxes) else spec
-                )
-    for leaf, origin in enumerate(outcome.variable_origins):
-        if origin is not None:
-            found[leaf] = leaf_axes[origin]
-    return [found[leaf] for leaf in outcome.leaves]
+    graphdef = outcome.after or call.spec.graphdef
+    origins: Sequence[int | None] = range(graphdef.num_leaves)
+    if outcome.after is not None:
+        origins = [*outcome.variable_origins, *[None] * graphdef.num_arrays]
+    found = {leaf: (leaf_axes[old], "an argument") for leaf, old in enumerate(origins) if old is not None}
+    for _, root, spec in _places(call, in_axes) if outcome.after is not None else ():
+        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
+            found.setdefault(leaf, (_axis_for(spec, path, _example(graphdef, leaf)), "an argument"))
+    for slot, spec in broadcast(out_axes, out):
+        if _is_slot(slot):
+            for path, leaf in leaves_below(graphdef, outcome.outputs[slot.index]):
+                example = _example(graphdef, leaf)
+                axis = _axis_for(spec, path, example)
+                _agree(found, leaf, axis, _named("the output", path), type(example).__name__)
+    return [found[leaf][0] for leaf in outcome.leaves]
 
 
 def _example(graphdef: GraphDef[Any], leaf: int) -> Any:

@@ -22,14 +22,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from easyflax.errors import TraceContextError
 from easyflax.nnx.core.graphdef import (
     ARRAY,
+    NODE,
     VARIABLE,
     GraphDef,
     Ref,
@@ -38,7 +41,8 @@ from easyflax.nnx.core.graphdef import (
     make_variables,
     resolve_root,
 )
-from easyflax.nnx.core.tracking import Tracked
+from easyflax.nnx.core.state import State
+from easyflax.nnx.core.tracking import Tracked, current_trace
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, walk
 
@@ -279,6 +283,7 @@ def _compare(
         return [new_values[i] for i in leaves], Outcome(
             leaves, outputs, is_plain=not outputs and after.can_store(leaves)
         )
+    _check_made_inside(after)
     known_nodes = {id(node): i for i, node in enumerate(nodes)}
     known_variables = {id(variable): i for i, variable in enumerate(variables)}
     origins = tuple(known_variables.get(id(variable)) for variable in after.variables)
@@ -293,6 +298,24 @@ def _compare(
     )
     structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
     return [new_values[i] for i in leaves], Outcome(leaves, outputs, structure, node_origins, origins)
+
+
+def _check_made_inside(after: Walk) -> None:
+    """Objects that a function returns, or puts into others, must be those it was passed or made itself."""
+    trace = current_trace()
+    for path, tag, payload in after.graphdef.iter_refs():
+        if tag not in (NODE, VARIABLE):
+            continue
+        found = after.variables[payload] if tag == VARIABLE else (after.nodes or ())[payload]
+        if isinstance(found, Tracked) and not isinstance(found, State) and found._trace != trace:
+            where = "/".join(map(str, path[1:])) or "the output itself"
+            raise TraceContextError(
+                f"The {type(found).__name__} at '{where}' of what the function returned or changed was made "
+                "outside "
+                "of the transform that is running, and is no argument of the function: it would come back as "
+                "a copy.\n"
+                "Pass the module that holds it as an argument."
+            )
 
 
 def _same_objects(
@@ -363,6 +386,12 @@ def leaf_paths(graphdef: GraphDef[Any]) -> list[tuple[Any, ...]]:
     return joined if len(graphdef.roots) > 1 else [(0, *path) for path in joined]
 
 
+def leaf_value(call: Call, leaf: int) -> Any:
+    """Returns the variable (or array) that is leaf number `leaf` of a call."""
+    count = len(call.walk.variables)
+    return call.walk.variables[leaf] if leaf < count else call.walk.arrays()[leaf - count]
+
+
 def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any, ...], int]]:
     """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one "
     "root."""
@@ -381,6 +410,23 @@ def bound_object(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, 
     if isinstance(owner, Tracked) and hasattr(f, "__func__"):
         return f.__func__, (owner,)
     return f, ()
+
+
+def positional_arguments(
+    fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Turns keyword arguments into positional ones, for which axes are given, as far as the signature allows.
+
+    Returns:
+        positional arguments, and the keyword-only ones that are left.
+    """
+    if not kwargs:
+        return args, kwargs
+    try:
+        bound = inspect.signature(fun).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # no signature, or a call that fails: the function itself says how
+        return args, kwargs
+    return bound.args, bound.kwargs
 
 
 def named_like(f: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from easyflax.nnx.core.graphdef import Ref
-from easyflax.nnx.transforms.axes import Axis, Carry, axes_after, axes_of_arguments, axes_of_leaves, broadcast
+from easyflax.nnx.core.graphdef import GraphDef, Ref
+from easyflax.nnx.core.rngs import RngState
+from easyflax.nnx.core.walk import walk
+from easyflax.nnx.transforms.axes import (
+    Axis,
+    Carry,
+    StateAxes,
+    axes_after,
+    axes_of_arguments,
+    axes_of_leaves,
+    broadcast,
+    is_axis,
+)
 from easyflax.nnx.transforms.lift import (
     Call,
     Outcome,
     Slot,
+    Spec,
     bound_object,
     leaf_paths,
     named_like,
     pack,
+    positional_arguments,
     run,
     unpack,
 )
 
 _MISSING: Any = object()
+_NO_ARRAY = object()  # where an argument has an array, in the arguments that a step knows
+_KEPT_STEPS = 16
 
 
 def scan(
@@ -70,72 +85,118 @@ def scan(
     if f is _MISSING:
         return lambda f: scan(f, in_axes=in_axes, out_axes=out_axes, **options)  # type: ignore[arg-type]
     fun, bound = bound_object(f)
+    _check_carry(in_axes, out_axes)
+    steps: dict[Any, _Step] = {}  # jax compiles a loop anew for every function object that it is given
 
     def scanned(*args: Any, **kwargs: Any) -> Any:
-        args = _positional(fun, (*bound, *args), kwargs)
+        args, rest = positional_arguments(fun, (*bound, *args), kwargs)
+        if rest:
+            raise TypeError(
+                f"scan got the keyword arguments {sorted(rest)}, which in_axes has no place for. "
+                "Close over them, or make them positional arguments of the function."
+            )
         axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args) - len(bound), "scan")
-        return _Loop(fun, pack(args, {}), axes, out_axes).run(options)
+        return _run_loop(fun, pack(args, {}), axes, out_axes, options, steps)
 
     return named_like(f, scanned)
 
 
-class _Loop:
-    """One call of a scanned function."""
+def _run_loop(
+    fun: Callable[..., Any],
+    call: Call,
+    in_axes: tuple[Any, ...],
+    out_axes: Any,
+    options: dict[str, Any],
+    steps: dict[Any, _Step],
+) -> Any:
+    leaf_axes = axes_of_leaves(call, in_axes)
+    arg_leaves, arg_tree = jax.tree.flatten(tuple(call.args), is_leaf=_is_slot)
+    arg_axes = [axis for _, axis in broadcast(in_axes, tuple(call.args))]
+    # All inputs of a step in one list: the values of the modules, then the leaves of the arguments.
+    inputs = [*call.walk.values(), *arg_leaves]
+    axes = [*leaf_axes, *arg_axes]
+    static = {i: x for i, x in enumerate(inputs) if _is_slot(x) or (axes[i] is None and not _is_array(x))}
+    step = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
+    step = _known(steps, step)
+    carry = [inputs[i] for i in step.carried], [inputs[i] for i in step.constant]
+    xs = [jnp.moveaxis(jnp.asarray(inputs[i]), axes[i], 0) for i in step.scanned]
+    (last, _), (ys, stacked, info) = jax.lax.scan(step, carry, xs, **options)
+    final = dict(zip(step.carried, last, strict=True))
+    rest = iter(stacked)
+    changed = [
+        final[old] if axis is Carry else jnp.moveaxis(next(rest), 0, axis)
+        for old, axis in zip(info.before, info.axes, strict=True)
+    ]
+    return unpack(call, step.output(ys, final, inputs, info.outcome), changed, info.outcome)
 
-    def __init__(self, fun: Callable[..., Any], call: Call, in_axes: Sequence[Any], out_axes: Any) -> None:
+
+def _known(steps: dict[Any, _Step], step: _Step) -> _Step:
+    """Returns the step of an earlier call that is the same but for its arrays, if there was one."""
+    try:
+        known = steps.get(step.key)
+    except TypeError:  # an argument that is neither an array nor hashable
+        return step
+    if known is None:
+        while len(steps) >= _KEPT_STEPS:
+            del steps[next(iter(steps))]
+        known = steps[step.key] = step
+    return known
+
+
+class _Step:
+    """The function of one step, as `jax.lax.scan` calls it; it holds no array.
+
+    Attributes:
+        axes: of the inputs: first the `count` leaves of the modules, then the leaves of the arguments.
+        static: inputs that are no arrays, by number.
+        carried, scanned, constant: the numbers of the other inputs. Constant ones are passed along.
+        key: equal for steps that do the same.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        spec: Spec,
+        in_axes: tuple[Any, ...],
+        out_axes: Any,
+        arg_tree: Any,
+        axes: tuple[Axis, ...],
+        count: int,
+        static: dict[int, Any],
+    ) -> None:
         self.fun = fun
-        self.call = call
         self.in_axes = in_axes
         self.out_axes = out_axes
-        self.carry_in = _carry_position(in_axes, "in_axes")
-        self.carry_out = _carry_position((out_axes,) if out_axes is Carry else out_axes, "out_axes")
-        if (self.carry_in is None) != (self.carry_out is None):
-            raise ValueError(
-                f"scan got in_axes {tuple(in_axes)} and out_axes {out_axes}: nnx.Carry stands in only one of "
-                "them. "
-                "What is carried must be an argument and an output."
-            )
-        self.leaf_axes = axes_of_leaves(call, in_axes)
-        arg_leaves, self.arg_tree = jax.tree.flatten(tuple(call.args), is_leaf=_is_slot)
-        arg_axes = [axis for _, axis in broadcast(tuple(in_axes), tuple(call.args))]
-        # All inputs of a step in one list: the values of the modules, then the arrays in the arguments. Slots
-        # are no arrays.
-        self.inputs = [*call.walk.values(), *arg_leaves]
-        self.axes: list[Axis] = [
-            *self.leaf_axes,
-            *(None if _is_slot(x) else a for x, a in zip(arg_leaves, arg_axes, strict=True)),
-        ]
-        self.carried = [i for i, axis in enumerate(self.axes) if axis is Carry]
-        self.scanned = [i for i, axis in enumerate(self.axes) if isinstance(axis, int)]
+        self.arg_tree = arg_tree
+        self.axes = axes
+        self.count = count
+        self.static = static
+        self.carry_in = _carry_position(in_axes)
+        self.carry_out = None if out_axes is Carry else _carry_position(out_axes)
+        numbers = [i for i in range(len(axes)) if i not in static]
+        self.carried = [i for i in numbers if axes[i] is Carry]
+        self.scanned = [i for i in numbers if isinstance(axes[i], int)]
+        self.constant = [i for i in numbers if axes[i] is None]
+        places = [static.get(i, _NO_ARRAY) for i in range(count, len(axes))]
+        self.call = Call([], spec, walk(), list(arg_tree.unflatten(places)), {})
+        values = tuple((i, type(value), value) for i, value in static.items())
+        self.key = fun, spec, in_axes, out_axes, arg_tree, axes, values
 
-    def run(self, options: dict[str, Any]) -> Any:
-        carry = [self.inputs[i] for i in self.carried]
-        xs = [jnp.moveaxis(_array(self.inputs[i]), self.axes[i], 0) for i in self.scanned]
-        carry, (ys, stacked, info) = jax.lax.scan(self._step, carry, xs, **options)
-        last = dict(zip(self.carried, carry, strict=True))
-        rest = iter(stacked)
-        changed = [
-            last[leaf] if axis is Carry else jnp.moveaxis(next(rest), 0, axis)
-            for leaf, axis in zip(info.before, info.axes, strict=True)
-        ]
-        return unpack(self.call, self._output(ys, last, info.outcome), changed, info.outcome)
-
-    def _step(self, carry: list[Any], xs: list[Any]) -> Any:
-        inputs = list(self.inputs)
-        for i, value in [*zip(self.carried, carry, strict=True), *zip(self.scanned, xs, strict=True)]:
-            inputs[i] = value
-        count = len(self.leaf_axes)
-        args = self.arg_tree.unflatten(inputs[count:])
-        out, changed, outcome = run(self.fun, self.call.spec, inputs[:count], args, {})
+    def __call__(self, carry: tuple[list[Any], list[Any]], xs: list[Any]) -> Any:
+        carried, constant = carry
+        inputs: list[Any] = [self.static.get(i) for i in range(len(self.axes))]
+        for numbers, values in ((self.carried, carried), (self.constant, constant), (self.scanned, xs)):
+            for i, value in zip(numbers, values, strict=True):
+                inputs[i] = value
+        args = self.arg_tree.unflatten(inputs[self.count :])
+        out, changed, outcome = run(self.fun, self.call.spec, inputs[: self.count], args, {})
         carry_tree, ys = self._take_carry(out)
-        axes = axes_after(self.call, self.in_axes, self.leaf_axes, out, self.out_axes, outcome)
-        before = tuple(_before(outcome, leaf) for leaf in outcome.leaves)
-        self._check_changes(outcome, before, axes)
-        new = dict(zip(self.carried, carry, strict=True))
-        new.update({leaf: v for leaf, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})  # type: ignore[misc]
+        changed, outcome, before, axes = self._changes(changed, outcome, out)
+        new = dict(zip(self.carried, carried, strict=True))
+        new.update({i: v for i, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})
         new.update(self._carried_arrays(carry_tree, outcome))
         stacked = [value for value, axis in zip(changed, axes, strict=True) if axis is not Carry]
-        return [new[i] for i in self.carried], (ys, stacked, _Info(outcome, before, tuple(axes)))
+        return ([new[i] for i in self.carried], constant), (ys, stacked, _Info(outcome, before, axes))
 
     def _take_carry(self, out: Any) -> tuple[Any, Any]:
         """Returns the carried part of a step's output, and the output without it."""
@@ -146,90 +207,77 @@ class _Loop:
         if not isinstance(out, tuple) or len(out) != len(self.out_axes):
             got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
             raise ValueError(
-                f"scan got {got} from the function, expected a tuple of {len(self.out_axes)}, as out_axes "
-                f"{self.out_axes} says."
+                f"scan got {got} from the function, expected a tuple of {len(self.out_axes)} with the carry "
+                "at "
+                f"position {self.carry_out}, as out_axes says. Return such a tuple, or change out_axes."
             )
         return out[self.carry_out], tuple(None if i == self.carry_out else part for i, part in enumerate(out))
+
+    def _changes(
+        self, changed: list[Any], outcome: Outcome, out: Any
+    ) -> tuple[list[Any], Outcome, tuple[Any, ...], tuple[Axis, ...]]:
+        """Returns what changed, without random states that are the same in every step: their change is "
+        "dropped."""
+        axes = axes_after(self.call, self.in_axes, self.axes[: self.count], out, self.out_axes, outcome)
+        structure = outcome.after or self.call.spec.graphdef
+        kept = [
+            position
+            for position, (leaf, axis) in enumerate(zip(outcome.leaves, axes, strict=True))
+            if axis is not None or not _is_random_state(structure, leaf)
+        ]
+        outcome = dataclasses.replace(outcome, leaves=tuple(outcome.leaves[i] for i in kept))
+        before = tuple(_before(outcome, leaf) for leaf in outcome.leaves)
+        axes = tuple(axes[i] for i in kept)
+        _check_changes(structure, outcome.leaves, before, axes)
+        return [changed[i] for i in kept], outcome, before, axes
 
     def _carried_arrays(self, tree: Any, outcome: Outcome) -> dict[int, Any]:
         """Returns the new values of the arrays in the carried argument."""
         if self.carry_in is None:
             return {}
-        old = self.call.args[self.carry_in]
-        places = dict(self.call.spec.places)
-        if self.carry_in in places:
-            old = Slot(places[self.carry_in])
-        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_slot)
+        old = self._carried_argument(list(range(len(self.axes))))
         old_leaves, old_treedef = jax.tree.flatten(old, is_leaf=_is_slot)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_slot)
         roots = (outcome.after or self.call.spec.graphdef).roots
         if treedef != old_treedef or not all(
-            map(lambda a, b: _same_carry(a, b, roots, outcome), old_leaves, leaves)
+            _same_carry(a, b, roots, outcome) for a, b in zip(old_leaves, leaves, strict=True)
         ):
             raise ValueError(
-                f"scan got {_describe(tree)} as the new carry, expected the structure of the old one, "
-                f"{_describe(old)}, with the same modules.\n"
-                "Return the carried module itself, changed in place, and arrays of the same shape and dtype."
+                f"scan got {_describe(tree)} as the new carry, expected the structure {old_treedef}, with "
+                "the same "
+                "modules.\nReturn the carried module itself, changed in place, and arrays of the same shape "
+                "and dtype."
             )
-        offset = len(self.leaf_axes)
-        for argument in self.call.args[: self.carry_in]:
-            offset += len(jax.tree.leaves(argument, is_leaf=_is_slot))
-        if self.carry_in in places:
-            return {}
-        return {offset + i: leaf for i, leaf in enumerate(leaves) if not _is_slot(leaf)}
+        return {i: leaf for i, leaf in zip(old_leaves, leaves, strict=True) if not _is_slot(leaf)}
 
-    def _check_changes(self, outcome: Outcome, before: Sequence[int | None], axes: Sequence[Axis]) -> None:
-        paths = leaf_paths(outcome.after or self.call.spec.graphdef)
-        for leaf, old, axis in zip(outcome.leaves, before, axes, strict=True):
-            where = "/".join(map(str, paths[leaf][1:]))
-            if axis is None:
-                raise ValueError(
-                    f"The function that scan calls changed '{where}', which has axis None: it is the same in "
-                    "every step, so a change has no place "
-                    "to go.\nGive it an axis, or nnx.Carry, for example by nnx.StateAxes({nnx.Param: None, "
-                    "...: nnx.Carry})."
-                )
-            if axis is Carry and old is None:
-                raise ValueError(
-                    f"The function that scan calls made '{where}' new on a carried module, whose structure "
-                    "must be the same before and after a step.\n"
-                    "Make it before the loop."
-                )
-
-    def _output(self, ys: Any, last: dict[int, Any], outcome: Outcome) -> Any:
-        carry = self._last_carry(last, outcome)
-        if self.out_axes is Carry:
-            return carry
-        pairs = (
-            broadcast(self.out_axes, ys)
-            if self.carry_out is None
-            else broadcast(
-                tuple(0 if i == self.carry_out else axis for i, axis in enumerate(self.out_axes)), ys
-            )
-        )
-        leaves = [leaf if _is_slot(leaf) else jnp.moveaxis(leaf, 0, axis) for leaf, axis in pairs]
-        ys = jax.tree.structure(ys, is_leaf=_is_slot).unflatten(leaves)
-        return (
-            ys
-            if self.carry_out is None
-            else tuple(carry if i == self.carry_out else part for i, part in enumerate(ys))
-        )
-
-    def _last_carry(self, last: dict[int, Any], outcome: Outcome) -> Any:
-        """Returns the carried argument after the last step, with slots as in the output."""
-        if self.carry_in is None:
-            return None
-        roots = (outcome.after or self.call.spec.graphdef).roots
+    def _carried_argument(self, inputs: list[Any]) -> Any:
+        """Returns the carried argument over `inputs`, with slots for modules."""
         places = dict(self.call.spec.places)
         if self.carry_in in places:
-            return Slot(outcome.outputs.index(roots[places[self.carry_in]]))
-        count = len(self.leaf_axes)
-        inputs = [last.get(count + i, value) for i, value in enumerate(self.inputs[count:])]
-        outputs = outcome.outputs
-        inputs = [
-            Slot(outputs.index(roots[x.index])) if _is_slot(x) and roots[x.index] in outputs else x
-            for x in inputs
-        ]
-        return self.arg_tree.unflatten(inputs)[self.carry_in]
+            return Slot(places[self.carry_in])
+        leaves = [self.static.get(i, inputs[i]) for i in range(self.count, len(self.axes))]
+        return self.arg_tree.unflatten(leaves)[self.carry_in]
+
+    def output(self, ys: Any, final: dict[int, Any], inputs: list[Any], outcome: Outcome) -> Any:
+        """Returns the output of the whole loop, with slots for modules as `outcome.outputs` numbers them."""
+        carry = None
+        if self.carry_in is not None:
+            roots = (outcome.after or self.call.spec.graphdef).roots
+            carry = jax.tree.map(
+                lambda x: Slot(outcome.outputs.index(roots[x.index])) if isinstance(x, Slot) else x,
+                self._carried_argument([final.get(i, value) for i, value in enumerate(inputs)]),
+                is_leaf=_is_slot,
+            )
+        if self.out_axes is Carry:
+            return carry
+        out_axes = self.out_axes
+        if self.carry_out is not None:
+            out_axes = tuple(0 if i == self.carry_out else axis for i, axis in enumerate(out_axes))
+        leaves = [y if _is_slot(y) else jnp.moveaxis(y, 0, axis) for y, axis in broadcast(out_axes, ys)]
+        ys = jax.tree.structure(ys, is_leaf=_is_slot).unflatten(leaves)
+        if self.carry_out is None:
+            return ys
+        return tuple(carry if i == self.carry_out else part for i, part in enumerate(ys))
 
 
 @jax.tree_util.register_static
@@ -258,32 +306,64 @@ def _describe(tree: Any) -> str:
     return str(jax.tree.map(lambda x: "module" if _is_slot(x) else jax.typeof(x), tree, is_leaf=_is_slot))
 
 
-def _carry_position(axes: Any, name: str) -> int | None:
-    positions = [i for i, axis in enumerate(axes) if axis is Carry] if isinstance(axes, (tuple, list)) else []
-    if len(positions) > 1:
+def _check_changes(
+    structure: GraphDef[Any], leaves: Sequence[int], before: Sequence[int | None], axes: Sequence[Axis]
+) -> None:
+    paths = leaf_paths(structure)
+    for leaf, old, axis in zip(leaves, before, axes, strict=True):
+        where = "/".join(map(str, paths[leaf][1:])) or "the argument itself"
+        if axis is None:
+            raise ValueError(
+                f"The function that scan calls changed '{where}', which has axis None: it is the same in "
+                "every step, so "
+                "a change has no place to go.\nGive it an axis, or nnx.Carry, for example by "
+                "nnx.StateAxes({nnx.Param: None, ...: nnx.Carry})."
+            )
+        if axis is Carry and old is None:
+            raise ValueError(
+                f"The function that scan calls made '{where}' new on a carried module, whose structure must "
+                "be the same "
+                "before and after a step.\nMake it before the loop."
+            )
+
+
+def _is_random_state(structure: GraphDef[Any], leaf: int) -> bool:
+    return leaf < len(structure.variables) and issubclass(structure.variables[leaf].type, RngState)
+
+
+def _check_carry(in_axes: Any, out_axes: Any) -> None:
+    for name, axes in (("in_axes", in_axes), ("out_axes", out_axes)):
+        count = sum(axis is Carry for axis in axes) if isinstance(axes, (tuple, list)) else 0
+        if count > 1:
+            raise ValueError(
+                f"scan got nnx.Carry {count} times in {name}, expected it once. Put what is carried into one "
+                "tuple."
+            )
+    carries = [axes is Carry or _carry_position(axes) is not None for axes in (in_axes, out_axes)]
+    if carries[0] != carries[1]:
+        missing = "out_axes" if carries[0] else "in_axes"
         raise ValueError(
-            f"scan got nnx.Carry {len(positions)} times in {name}, expected it once. Put what is carried "
-            "into one tuple."
+            f"scan got no nnx.Carry in {missing}, but in the other: what is carried must be an argument and "
+            "an output. "
+            f"Put nnx.Carry into {missing}, or leave it out of both."
         )
-    return positions[0] if positions else None
+    for axis in jax.tree.leaves(out_axes, is_leaf=is_axis):
+        if axis is None or (isinstance(axis, StateAxes) and None in axis.axes):
+            raise ValueError(
+                "scan got None in out_axes, expected an axis to stack along or nnx.Carry: outputs of all "
+                "steps differ. "
+                "Return what is the same in every step from outside of the loop."
+            )
 
 
-def _positional(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """Turns keyword arguments into positional ones, which is what axes are given for."""
-    if not kwargs:
-        return args
-    bound = inspect.signature(fun).bind(*args, **kwargs)
-    bound.apply_defaults()
-    if bound.kwargs:
-        raise TypeError(
-            f"scan got the keyword-only arguments {sorted(bound.kwargs)}, for which in_axes has no place. "
-            "Close over them."
-        )
-    return bound.args
+def _carry_position(axes: Any) -> int | None:
+    if not isinstance(axes, (tuple, list)):
+        return None
+    return next((i for i, axis in enumerate(axes) if axis is Carry), None)
 
 
-def _array(value: Any) -> Any:
-    return value if isinstance(value, jax.Array) else jnp.asarray(value)
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray, np.generic))
 
 
 def _is_slot(value: Any) -> bool:

@@ -16,7 +16,15 @@ from easyflax.nnx.transforms.axes import (
     is_axis,
     without_objects,
 )
-from easyflax.nnx.transforms.lift import Call, bound_object, named_like, pack, run, unpack
+from easyflax.nnx.transforms.lift import (
+    Call,
+    bound_object,
+    named_like,
+    pack,
+    positional_arguments,
+    run,
+    unpack,
+)
 
 _MISSING: Any = object()
 
@@ -60,8 +68,9 @@ def vmap(
     fun, bound = bound_object(f)
 
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        call = pack((*bound, *args), kwargs)
-        axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args), "vmap")
+        args, kwargs = positional_arguments(fun, (*bound, *args), kwargs)
+        call = pack(args, kwargs)
+        axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args) - len(bound), "vmap")
         return _map(fun, call, axes, out_axes, options)
 
     return named_like(f, mapped)
