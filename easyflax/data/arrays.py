@@ -14,7 +14,7 @@ from easyflax.data.order import shuffled_rows
 from easyflax.data.source import Batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArraySource:
     """A `Source` over NumPy arrays; make it with `as_batches`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -12,8 +13,10 @@ import easyflax.optimizers
 from easyflax.data import ArraySource, Batch, as_batches
 from easyflax.distribution import DataParallel
 from easyflax.metrics import Metric
+from easyflax.models.arguments import validation_epochs
 from easyflax.train.binding import Binding
 from easyflax.train.engine import Engine
+from easyflax.train.loop import Validation
 from easyflax.train.objective import build_objective
 from easyflax.train.session import CompiledSteps
 
@@ -78,6 +81,18 @@ class Compiled:
         if steps.objective.row_wise:
             source = source.padded(multiple_of=self.engine.layout.num_devices)
         return source, steps
+
+    def validation(
+        self,
+        binding: Binding,
+        data: tuple[Any, Any] | None,
+        batch_size: int | None,
+        freq: int | Collection[int],
+    ) -> Validation | None:
+        """Returns how a fit validates on `data`, a pair of inputs and targets; None for no data."""
+        if data is None:
+            return None
+        return Validation(*self.evaluation_data(binding, *data, batch_size), validation_epochs(freq))
 
     def _checked_steps(self, binding: Binding, source: ArraySource) -> CompiledSteps:
         if source.y is None:

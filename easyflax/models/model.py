@@ -19,7 +19,7 @@ from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.metrics import Metric
 from easyflax.models import weights
-from easyflax.models.arguments import check_count, validation_epochs
+from easyflax.models.arguments import plan_epochs
 from easyflax.models.compiled import Compiled
 from easyflax.models.optimizer_view import OptimizerView
 from easyflax.models.summary import print_summary, specs_of_rows
@@ -28,7 +28,7 @@ from easyflax.train.callback import Callback
 from easyflax.train.callback_list import CallbackList, list_of_callbacks
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
-from easyflax.train.loop import Plan, Validation, run_epochs, run_evaluation, run_prediction
+from easyflax.train.loop import run_epochs, run_evaluation, run_prediction
 from easyflax.train.objective import specs
 from easyflax.train.progress import make_progress
 from easyflax.train.session import Session
@@ -109,7 +109,13 @@ class Model:
 
         Raises:
             ValueError: a name is unknown, or there is no loss.
+            RuntimeError: a `fit` of this model is running.
         """
+        if self._session is not None:
+            raise RuntimeError(
+                "compile was called within fit of the same model, expected after it. Set what you want to "
+                "change during the fit itself, such as model.optimizer.learning_rate."
+            )
         self._compiled = Compiled(optimizer, loss, metrics, seed, distribution)
 
     def fit(
@@ -136,8 +142,7 @@ class Model:
             y: targets, likewise.
             batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
             epochs: the number of the epoch to stop before.
-            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 on a terminal or in a notebook, else
-                2.
+            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 where somebody watches, else 2.
             callbacks: see `easyflax.callbacks`.
             validation_split: share of the rows, the last ones, kept for validation.
             validation_data: `(x_val, y_val)`; goes before `validation_split`.
@@ -158,18 +163,10 @@ class Model:
         compiled, binding = self._require_compiled("fit"), Binding(self.module)
         training, held_out = _with_validation(x, y, validation_split, validation_data)
         source, steps = compiled.training_data(binding, *training, batch_size=batch_size, shuffle=shuffle)
-        validation = None
-        if held_out is not None:
-            is_due = validation_epochs(validation_freq)
-            rows = validation_batch_size or batch_size
-            validation = Validation(*compiled.evaluation_data(binding, *held_out, rows), is_due)
-        plan = Plan(
-            source,
-            steps_per_epoch=check_count("fit", "steps_per_epoch", steps_per_epoch or source.num_batches, 1),
-            epochs=check_count("fit", "epochs", epochs, 1),
-            initial_epoch=check_count("fit", "initial_epoch", initial_epoch, 0),
-            validation=validation,
-        )
+        validation_rows = batch_size if validation_batch_size is None else validation_batch_size
+        validation = compiled.validation(binding, held_out, validation_rows, validation_freq)
+        plan = plan_epochs(source, epochs, initial_epoch, steps_per_epoch, validation)
+
         self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
         params = {"verbose": verbose, "epochs": plan.epochs, "steps": plan.steps_per_epoch}
         with self._hooks(callbacks, verbose, params, self.history) as hooks:
@@ -193,8 +190,9 @@ class Model:
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:
-        """Returns loss and metrics over all rows, in inference mode; exact for any batch size and number of
-        devices.
+        """Returns loss and metrics over all rows, in inference mode.
+
+        They are exact for any number of rows, batch size and number of devices.
 
         Args:
             x: inputs, as for `fit`.

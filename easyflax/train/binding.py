@@ -43,6 +43,7 @@ class Binding:
     """
 
     def __init__(self, module: nnx.Module):
+        self._module = module
         self.graphdef, self._sown, kept = nnx.split(module, nnx.Intermediate, ...)
         self._paths = {path_name(path): path for path, _ in nnx.to_flat_state(kept)}
         leaves = {path_name(path): leaf for path, leaf in nnx.to_flat_state(kept)}
@@ -88,6 +89,22 @@ class Binding:
         module = nnx.merge(self.graphdef, nnx.from_flat_state(flat), self._sown)
         nnx.pop(module, nnx.Intermediate)
         return module
+
+    def check_unchanged(self) -> None:
+        """Raises if the module has other variables by now; costs little and fetches no values.
+
+        Raises:
+            ValueError: a variable was put in, taken out or replaced.
+        """
+        now = Binding(self._module).variables
+        before = self.variables
+        for name in {**before, **now}:
+            if before.get(name) is not now.get(name):
+                raise ValueError(
+                    f"During fit {name!r} is another variable than when it began, expected the one of then, "
+                    f"which is trained. In a callback set its value, as in module.kernel.value = ...; add, "
+                    f"remove or replace variables between two calls of fit."
+                )
 
     def _check_nothing_new(self, left: Arrays) -> None:
         """Raises if the call made a variable that ought to last; other new ones (sown values) are dropped."""

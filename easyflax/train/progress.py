@@ -17,6 +17,8 @@ from easyflax.train.callback import Callback
 from easyflax.train.logs import BatchLogs
 
 _SECONDS_BETWEEN_DRAWS = 0.1
+_RUNNING = "{desc} {n_fmt}/{total_fmt} |{bar:16}| {elapsed}<{remaining} {rate_fmt}{postfix}"
+_FINISHED = "{desc} {n_fmt}/{total_fmt} {elapsed_s:.1f}s{postfix}"
 
 
 class Progress(Callback):
@@ -117,6 +119,7 @@ class ProgressBar(Progress):
             unit="step",
             file=sys.stdout,
             dynamic_ncols=True,
+            bar_format=_RUNNING,
             mininterval=0,
         )
         self._next_draw, self._done, self._arriving = 0.0, 0, None
@@ -132,8 +135,9 @@ class ProgressBar(Progress):
 
     def _finish(self, logs: Mapping[str, Any]) -> None:
         self._bar.set_postfix_str(_spelled(logs, "", ", "), refresh=False)
-        self._bar.update(self._done - self._bar.n)
-        self._bar.refresh()
+        self._bar.n = self._done
+        self._bar.bar_format = _FINISHED
+        self._bar.ncols, self._bar.dynamic_ncols = None, False  # a line that stays may wrap, and shows all
         self.close()
 
 

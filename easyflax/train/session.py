@@ -57,7 +57,12 @@ class Session:
         self._loan.lend()
 
     def begin_epoch(self) -> None:
-        """Empties the accumulators."""
+        """Empties the accumulators.
+
+        Raises:
+            ValueError: a callback changed the structure of the module.
+        """
+        self.binding.check_unchanged()
         self.state = replace(self.state, metrics=self._steps.fresh_metrics())
 
     def train(self, batch: Batch) -> Report:

@@ -241,6 +241,27 @@ def test_fit_within_fit_is_an_error():
     assert np.isfinite(model.predict(X, verbose=0)).all()
 
 
+def test_compile_within_fit_is_an_error():
+    class Again(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.compile("sgd", "mse")
+
+    with pytest.raises(RuntimeError, match=r"compile was called within fit.*expected after it\. Set what"):
+        _model().fit(X, Y, verbose=0, callbacks=Again())
+
+
+def test_a_structure_changed_within_fit_is_an_error():
+    class Replace(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.module.layers[0].bias = nnx.Param(jnp.zeros(3))
+
+    model = _model()
+    message = r"'layers\.0\.bias' is another variable.*expected the one of then.*set its value"
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, Y, epochs=2, verbose=0, callbacks=Replace())
+    model.fit(X, Y, verbose=0, callbacks=Replace())
+
+
 def test_two_models_may_share_a_module():
     shared = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
     first, second = Model(shared), Model(shared)

@@ -53,8 +53,7 @@ def test_silent_is_silent(capsys):
 def test_a_bar_ends_full_with_the_logs_of_the_epoch(capsys):
     history = _model().fit(X, X, batch_size=4, epochs=2, validation_split=0.25, verbose=1)
     last = capsys.readouterr().out.split("\r")[-1]
-    assert "Epoch 2/2: 100%" in last
-    assert "3/3" in last
+    assert "Epoch 2/2 3/3 " in last
     assert f"loss: {history.history['loss'][1]:.4g}" in last
     assert f"val_mae: {history.history['val_mae'][1]:.4g}" in last
 
