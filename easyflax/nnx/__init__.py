@@ -80,6 +80,7 @@ from easyflax.nnx.core.variable_names import (
     variable_type_from_name,
 )
 from easyflax.nnx.core.variables import (
+    A,
     BatchStat,
     Cache,
     Intermediate,
@@ -171,6 +172,7 @@ from easyflax.nnx.transforms.vmap import (
 )
 
 __all__ = [
+    "A",
     "Accuracy",
     "All",
     "Any",

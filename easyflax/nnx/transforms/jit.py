@@ -46,7 +46,7 @@ class JitWrapped:
         functools.update_wrapper(self, fun)
         self._fun, self._bound = bound_object(fun)
         shift = len(self._bound)
-        static = _numbers_and_names(self._fun, static_argnums, static_argnames, shift)
+        static = self._static = _numbers_and_names(self._fun, static_argnums, static_argnames, shift)
         donated = _numbers_and_names(self._fun, donate_argnums, donate_argnames, shift)
         self._donated = frozenset([*donated[0], *donated[1]])
         self._jitted = jax.jit(
@@ -77,11 +77,11 @@ class JitWrapped:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        """Lowers the function for the given arguments, as `jax.jit(f).lower` does. The modules are not "
-        "changed."""
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they "
+        "are."""
         call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
-        return self._jitted.lower(spec, donated, values, *call.args, **call.kwargs)
+        return Lowered(self, spec, self._jitted.lower(spec, donated, values, *call.args, **call.kwargs))
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
         call = pack(args, kwargs)
@@ -94,6 +94,57 @@ class JitWrapped:
         marked = set(spec.marked)
         kept = [value for i, value in enumerate(values) if i not in marked]
         return call, spec, [values[i] for i in spec.marked], kept
+
+
+class Lowered:
+    """A function lowered by `nnx.jit(f).lower`; what it does not define itself is that of "
+    "`jax.stages.Lowered`."""
+
+    def __init__(self, wrapped: JitWrapped, spec: Spec, lowered: jax.stages.Lowered) -> None:
+        self._wrapped = wrapped
+        self._spec = spec
+        self._lowered = lowered
+
+    def compile(self, *args: Any, **kwargs: Any) -> Compiled:
+        """Compiles the lowered function; takes the arguments of `jax.stages.Lowered.compile`."""
+        return Compiled(self._wrapped, self._spec, self._lowered.compile(*args, **kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lowered, name)
+
+
+class Compiled:
+    """A function compiled ahead of time: call it like the function, with modules of the structure it was
+    lowered for.
+
+    What it does not define itself is that of `jax.stages.Compiled`.
+
+    Raises:
+        TypeError: structure, shapes or dtypes differ from those that it was lowered for.
+    """
+
+    def __init__(self, wrapped: JitWrapped, spec: Spec, compiled: jax.stages.Compiled) -> None:
+        self._wrapped = wrapped
+        self._spec = spec
+        self._compiled = compiled
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        wrapped = self._wrapped
+        call, spec, donated, values = wrapped._prepare((*wrapped._bound, *args), kwargs)
+        if spec != self._spec:
+            raise TypeError(
+                "A compiled function got modules of another structure (attributes, kinds of variables, or "
+                "places among the arguments) than it "
+                "was lowered for. Lower and compile it for these modules, or call the function that nnx.jit "
+                "returned."
+            )
+        rest = [value for i, value in enumerate(call.args) if i not in wrapped._static[0]]
+        named = {name: value for name, value in call.kwargs.items() if name not in wrapped._static[1]}
+        out, changed, outcome = self._compiled(donated, values, *rest, **named)
+        return unpack(call, out, changed, outcome)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
 
 
 def jit(
