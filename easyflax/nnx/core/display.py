@@ -1,5 +1,5 @@
-"""How modules, variables and states are shown: `repr` for terminals, Treescope in notebooks where it is "
-"installed."""
+"""How modules, variables and states are shown: `repr` for terminals, Treescope in notebooks where it is
+installed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHOWN_ITEMS = 8  # an array with more elements is shown as shape and dtype
 
 
 def format_object(value: Any) -> str:
-    """Returns the text of a module, variable or state, with arrays as shapes and a count of what each "
-    "holds."""
+    """Returns the text of a module, variable or state, with arrays as shapes and a count of what each
+    holds."""
     return "\n".join(_lines(value, set()))
 
 

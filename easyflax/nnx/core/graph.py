@@ -80,8 +80,8 @@ def graphdef(node: A) -> GraphDef[A]:
 
 
 def state(node: Any, *filters: Filter) -> Any:
-    """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter "
-    "are left out."""
+    """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter
+    are left out."""
     groups, _ = partition(_leaves(walk(node)), filters or (...,))
     states = tuple(map(_as_state, groups))
     return states[0] if len(states) == 1 else states
@@ -295,8 +295,8 @@ def _delete(owner: Any, path: Path) -> None:
 
 
 def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
-    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object "
-    "once; static values included."""
+    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object
+    once; static values included."""
     found = walk(node)
     graphdef, arrays = found.graphdef, found.arrays()
     nodes = collect_nodes(graphdef, (node,))
@@ -319,8 +319,8 @@ def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
 
 
 def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:
-    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents, "
-    "each once."""
+    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents,
+    each once."""
     return ((path, value) for path, value in iter_graph(node) if isinstance(value, Module))
 
 

@@ -41,8 +41,8 @@ class NodeDef(NamedTuple):
 
     @property
     def is_reference(self) -> bool:
-        """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are "
-        "values."""
+        """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are
+        values."""
         return self.type in (list, dict) or issubclass(self.type, (Pytree, State))
 
 
@@ -128,8 +128,8 @@ class GraphDef(Generic[A]):
         self.__init__(*state)
 
     def paths(self) -> LeafPaths:
-        """Returns the paths of the leaves, from the root (from the position of the root, where there are "
-        "several)."""
+        """Returns the paths of the leaves, from the root (from the position of the root, where there are
+        several)."""
         if self._paths is None:
             variables: list[Path] = [()] * len(self.variables)
             arrays: list[Path] = [()] * self.num_arrays
@@ -142,8 +142,8 @@ class GraphDef(Generic[A]):
         return self._paths
 
     def iter_refs(self) -> Iterator[tuple[Path, int, Any]]:
-        """Iterates over `(path, tag, payload)` of all references in depth-first order, each node and "
-        "variable once."""
+        """Iterates over `(path, tag, payload)` of all references in depth-first order, each node and
+        variable once."""
         seen: set[tuple[int, int]] = set()
         single = len(self.roots) == 1
         stack: list[tuple[Path, int, Any]] = [

@@ -80,8 +80,8 @@ def _mark(value: Any, options: dict[str, Any], *, is_data: bool) -> Any:
 
 
 def is_data(value: Any, /) -> bool:
-    """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a "
-    "registered type."""
+    """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a
+    registered type."""
     return isinstance(value, (jax.Array, np.ndarray, Variable, Pytree)) or type(value) in DATA_TYPES
 
 
@@ -190,8 +190,8 @@ set_marks: Any = Pytree._marks.__set__  # type: ignore[attr-defined]
 
 
 def new_object(cls: type[P]) -> P:
-    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not "
-    "run."""
+    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not
+    run."""
     self = object.__new__(cls)
     self._start_tracking()
     set_marks(self, None)
@@ -222,8 +222,8 @@ def _type_aware(item: tuple[Any, Any]) -> tuple[int, Any]:
 
 
 def _declared_marks(cls: type) -> dict[str, bool]:
-    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`, "
-    "`nnx.Data[...]` or `nnx.Static[...]`."""
+    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`,
+    `nnx.Data[...]` or `nnx.Static[...]`."""
     marks: dict[str, bool] = {}
     for base in reversed(cls.__mro__[1:]):
         marks.update(vars(base).get("_class_marks", {}))
@@ -338,8 +338,8 @@ class Module(Pytree):
         return jax.tree.map(jnp.add, variable.get_value(), value)
 
     def iter_modules(self) -> Iterator[tuple[tuple[Any, ...], Module]]:
-        """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included, "
-        "each once."""
+        """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included,
+        each once."""
         from easyflax.nnx.core.graph import iter_modules
 
         return iter_modules(self)
@@ -362,15 +362,15 @@ class Module(Pytree):
         set_attributes(self, *filters, raise_if_not_found=raise_if_not_found, **attributes)
 
     def train(self, **attributes: Any) -> None:
-        """Puts this and all modules below in training mode: `deterministic=False`, "
-        "`use_running_average=False`."""
+        """Puts this and all modules below in training mode: `deterministic=False`,
+        `use_running_average=False`."""
         self.set_attributes(
             **{"deterministic": False, "use_running_average": False, **attributes}, raise_if_not_found=False
         )
 
     def eval(self, **attributes: Any) -> None:
-        """Puts this and all modules below in inference mode: `deterministic=True`, "
-        "`use_running_average=True`."""
+        """Puts this and all modules below in inference mode: `deterministic=True`,
+        `use_running_average=True`."""
         self.set_attributes(
             **{"deterministic": True, "use_running_average": True, **attributes}, raise_if_not_found=False
         )

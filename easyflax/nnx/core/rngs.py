@@ -35,8 +35,8 @@ class RngKey(RngState):
 
 
 class _Draws:
-    """The functions of `jax.random` and the initializers, as methods that draw the key themselves: "
-    "`rngs.normal((2, 3))`."""
+    """The functions of `jax.random` and the initializers, as methods that draw the key themselves:
+    `rngs.normal((2, 3))`."""
 
     __slots__ = ()
 
@@ -161,20 +161,20 @@ class Rngs(_Draws, Pytree):
         return ((name, stream) for name, stream in vars(self).items() if isinstance(stream, RngStream))
 
     def fork(self, /, *, split: Mapping[Filter, Sizes] | Sizes = None) -> Rngs:
-        """Returns new, independent streams with keys drawn from these; `split` makes several keys of those "
-        "it names."""
+        """Returns new, independent streams with keys drawn from these; `split` makes several keys of those
+        it names."""
         return self._derive(split, lambda stream, size: stream.fork(split=size), lambda stream: stream.fork())
 
     def split(self, k: Mapping[Filter, Sizes] | Sizes) -> Rngs:
-        """Returns streams of `k` keys each; a mapping from filters to sizes tells which (None, or no match: "
-        "as it is)."""
+        """Returns streams of `k` keys each; a mapping from filters to sizes tells which (None, or no match:
+        as it is)."""
         return self._derive(
             k, lambda stream, size: stream if size is None else stream.split(size), lambda stream: stream
         )
 
     def broadcast(self, k: Mapping[Filter, Sizes] | Sizes) -> Rngs:
-        """Returns streams of shape `k` whose keys are all the same; a mapping from filters to shapes tells "
-        "which."""
+        """Returns streams of shape `k` whose keys are all the same; a mapping from filters to shapes tells
+        which."""
         return self._derive(
             k, lambda stream, size: stream if size is None else stream.broadcast(size), lambda stream: stream
         )

@@ -300,8 +300,8 @@ def map_state(f: Callable[[Path, Any], Any], state: State) -> State:
 
 
 def to_pure_dict(state: Mapping[Any, Any], extract_fn: Callable[[Any], Any] | None = None) -> dict[Any, Any]:
-    """Returns nested dictionaries with the variables' values as leaves; `extract_fn(leaf)` decides what a "
-    "leaf becomes."""
+    """Returns nested dictionaries with the variables' values as leaves; `extract_fn(leaf)` decides what a
+    leaf becomes."""
     extract = extract_fn or (lambda leaf: leaf.get_value() if isinstance(leaf, Variable) else leaf)
 
     def convert(level: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -364,8 +364,8 @@ def _replace_value(leaf: Any, value: Any) -> Any:
 def partition(
     pairs: Iterable[tuple[Path, Any]], filters: Sequence[Filter]
 ) -> tuple[list[list[Any]], list[Any]]:
-    """Puts each `(path, leaf)` into the group of the first filter it matches; also returns those that match "
-    "none."""
+    """Puts each `(path, leaf)` into the group of the first filter it matches; also returns those that match
+    none."""
     predicates = filters_to_predicates(filters)
     groups: list[list[Any]] = [[] for _ in predicates]
     rest: list[Any] = []

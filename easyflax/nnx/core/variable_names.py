@@ -34,8 +34,8 @@ def register_variable_name(
 
 
 def variable_type_from_name(name: str, /, *, base: Kind = Variable, allow_register: bool = False) -> Kind:
-    """Returns the kind registered as `name`; with `allow_register` a new subclass of `base` where there is "
-    "none."""
+    """Returns the kind registered as `name`; with `allow_register` a new subclass of `base` where there is
+    none."""
     if name not in _KINDS:
         if not allow_register:
             raise ValueError(unknown_name_message("variable collection", name, _KINDS))
@@ -44,8 +44,8 @@ def variable_type_from_name(name: str, /, *, base: Kind = Variable, allow_regist
 
 
 def variable_name_from_type(kind: Kind, /, *, allow_register: bool = False) -> str:
-    """Returns the name that `kind` is registered under; with `allow_register` registers its class name "
-    "where there is none."""
+    """Returns the name that `kind` is registered under; with `allow_register` registers its class name
+    where there is none."""
     for name, known in _KINDS.items():
         if known is kind:
             return name

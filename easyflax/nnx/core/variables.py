@@ -35,8 +35,8 @@ _HOOKS = ("on_get_value", "on_set_value", "on_create_value", "on_add_axis", "on_
 
 
 class VariableMetadata(Generic[A]):
-    """A value together with the metadata that the variable made from it shall carry; what `with_metadata` "
-    "initializers return."""
+    """A value together with the metadata that the variable made from it shall carry; what `with_metadata`
+    initializers return."""
 
     def __init__(self, raw_value: A, metadata: Mapping[str, Any] | None = None, **hooks: Any) -> None:
         self.raw_value = raw_value
@@ -127,8 +127,8 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         return value
 
     def set_value(self, value: A, *, index: Any = _MISSING) -> None:
-        """Replaces the value, or the part at `index` (keeping shape and dtype), after the `on_set_value` "
-        "hooks."""
+        """Replaces the value, or the part at `index` (keeping shape and dtype), after the `on_set_value`
+        hooks."""
         self._check_can_update()
         new: Any = value.get_value() if isinstance(value, Variable) else value
         old: Any = self._raw_value
@@ -175,8 +175,8 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
             self._structure_changed()
 
     def copy(self: V, value: Any = _MISSING, **metadata: Any) -> V:
-        """Returns a new variable of this kind, with `value` in place of the stored one and `metadata` "
-        "changed."""
+        """Returns a new variable of this kind, with `value` in place of the stored one and `metadata`
+        changed."""
         value = self._raw_value if value is _MISSING else value
         if not isinstance(value, jax.Array):
             value = jax.tree.map(lambda leaf: leaf, value)
@@ -220,8 +220,8 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         return self._metadata[name] if default is _MISSING else self._metadata.get(name, default)
 
     def set_metadata(self, *args: Any, **entries: Any) -> None:
-        """Sets metadata: `set_metadata(name, value)`, `set_metadata(name=value, ...)`, or "
-        "`set_metadata(mapping)`, which replaces all."""
+        """Sets metadata: `set_metadata(name, value)`, `set_metadata(name=value, ...)`, or
+        `set_metadata(mapping)`, which replaces all."""
         self._check_can_update()
         if len(args) == 1 and not entries:
             metadata = dict(args[0])

@@ -107,8 +107,8 @@ class Walk:
         return [container[key] for container, key in self.slots]
 
     def can_store(self, positions: Iterable[int]) -> bool:
-        """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable "
-        "containers."""
+        """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable
+        containers."""
         return not self._pinned or all(position < len(self.variables) for position in positions)
 
     def store(self, positions: Sequence[int], values: Iterable[Any]) -> None:
@@ -312,8 +312,8 @@ class _Visitor:
         return self._value(value, NodeDef(tuple, children, None))
 
     def _foreign(self, value: Any, mark: bool | None) -> Ref:
-        """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its "
-        "treedef."""
+        """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its
+        treedef."""
         entries, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
         children = tuple((path_part(path[0]), *self._ref(child, None, None, mark)) for path, child in entries)
         if all(tag == STATIC for _, tag, _ in children):

@@ -17,8 +17,8 @@ Axis = Any  # an int, None, or Carry
 
 
 class Carry:
-    """In `nnx.scan`: this argument or output is carried from step to step. Used as the class itself, "
-    "`nnx.Carry`."""
+    """In `nnx.scan`: this argument or output is carried from step to step. Used as the class itself,
+    `nnx.Carry`."""
 
 
 class StateAxes(Mapping[Filter, Axis]):
@@ -90,8 +90,8 @@ def is_axis(value: Any) -> bool:
 
 
 def broadcast(prefix: Any, tree: Any) -> list[tuple[Any, Axis]]:
-    """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for "
-    "each."""
+    """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for
+    each."""
     leaves: list[tuple[Any, Axis]] = []
 
     def spread(axis: Axis, subtree: Any) -> None:

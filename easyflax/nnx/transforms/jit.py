@@ -78,8 +78,8 @@ class JitWrapped:
         return self if instance is None else functools.partial(self, instance)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
-        """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they "
-        "are."""
+        """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they
+        are."""
         call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
         return Lowered(self, spec, self._jitted.lower(spec, donated, values, *call.args, **call.kwargs))
 
@@ -97,8 +97,8 @@ class JitWrapped:
 
 
 class Lowered:
-    """A function lowered by `nnx.jit(f).lower`; what it does not define itself is that of "
-    "`jax.stages.Lowered`."""
+    """A function lowered by `nnx.jit(f).lower`; what it does not define itself is that of
+    `jax.stages.Lowered`."""
 
     def __init__(self, wrapped: JitWrapped, spec: Spec, lowered: jax.stages.Lowered) -> None:
         self._wrapped = wrapped

@@ -393,8 +393,8 @@ def leaf_value(call: Call, leaf: int) -> Any:
 
 
 def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any, ...], int]]:
-    """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one "
-    "root."""
+    """Iterates over `(path from the root, number of the leaf)` of the leaves that can be reached from one
+    root."""
     count = len(graphdef.variables)
     for path, tag, payload in graphdef.with_roots((root,)).iter_refs():
         if tag == VARIABLE:
@@ -404,8 +404,8 @@ def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any
 
 
 def bound_object(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Returns a function and its leading arguments: for a method bound to a module, the plain function and "
-    "the module."""
+    """Returns a function and its leading arguments: for a method bound to a module, the plain function and
+    the module."""
     owner = getattr(f, "__self__", None)
     if isinstance(owner, Tracked) and hasattr(f, "__func__"):
         return f.__func__, (owner,)

@@ -216,8 +216,8 @@ class _Step:
     def _changes(
         self, changed: list[Any], outcome: Outcome, out: Any
     ) -> tuple[list[Any], Outcome, tuple[Any, ...], tuple[Axis, ...]]:
-        """Returns what changed, without random states that are the same in every step: their change is "
-        "dropped."""
+        """Returns what changed, without random states that are the same in every step: their change is
+        dropped."""
         axes = axes_after(self.call, self.in_axes, self.axes[: self.count], out, self.out_axes, outcome)
         structure = outcome.after or self.call.spec.graphdef
         kept = [
