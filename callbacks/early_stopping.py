@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
 from easyflax.train.callback import Callback
 
@@ -90,11 +91,11 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         if self.stopped_epoch and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self._best_weights is None:
             return
         if self.verbose:
-            print(f"Restoring the weights of epoch {self.best_epoch + 1}, the best one")
+            say(f"Restoring the weights of epoch {self.best_epoch + 1}, the best one")
         self.model.set_state(self._best_weights)
         self._best_weights = None  # gives their memory back
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
 from easyflax.checkpoint import CheckpointWriter, checkpoints_in
 from easyflax.errors import CheckpointError, unknown_name_message
@@ -160,7 +161,7 @@ class ModelCheckpoint(Callback):
 
     def _say(self, epoch: int, message: str) -> None:
         if self.verbose:
-            print(f"Epoch {epoch + 1}: {message}")
+            say(f"Epoch {epoch + 1}: {message}")
 
 
 class _Fields(dict):

@@ -26,7 +26,8 @@ class CheckpointWriter:
     """Saves trees of arrays, one at a time, while training goes on.
 
     A save begins when the one before has ended, so at most one is unfinished when a process dies. What went
-    wrong in the background is raised by the next `save`, `wait` or `close`.
+    wrong in the background is raised by the next `save`, `wait` or `close`. Close it, or use it in a `with`:
+    Orbax cannot finish a save while Python exits.
     """
 
     def __init__(self) -> None:

@@ -31,8 +31,8 @@ class Optimizer:
         global_clipnorm: the largest L2 norm of all gradients together.
 
     Raises:
-        ValueError: the learning rate is negative or not finite, or more than one kind of clipping is asked
-            for.
+        TypeError: the learning rate is neither a number nor a function.
+        ValueError: it is negative or not finite, or more than one kind of clipping is asked for.
     """
 
     learning_rate: float | optax.Schedule = 0.001
@@ -44,7 +44,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if not callable(self.learning_rate):
-            check_learning_rate(float(self.learning_rate), type(self).__name__)
+            check_learning_rate(self.learning_rate, type(self).__name__)
         clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
         given = [f"{name}={value}" for name, value in clips.items() if value is not None]
         if len(given) > 1:
@@ -88,8 +88,14 @@ class Optimizer:
         return optax.chain(*rules)
 
 
-def check_learning_rate(rate: float, owner: str) -> None:
+def check_learning_rate(rate: Any, owner: str) -> None:
     """Raises unless `rate` can be a learning rate."""
+    try:
+        rate = float(rate)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{owner}: learning_rate is {rate!r}, expected a number or a schedule. Pass for example 0.001."
+        ) from None
     if not math.isfinite(rate) or rate < 0:
         raise ValueError(
             f"{owner}: learning_rate is {rate}, expected a finite number of at least zero. Pass for example "

@@ -28,10 +28,11 @@ def set_learning_rate(opt_state: Any, value: float) -> Any:
     """Returns the state with another learning rate, of the same dtype and on the same devices.
 
     Raises:
-        TypeError: the learning rate follows a schedule, which would overwrite `value` at the next step.
+        TypeError: the learning rate follows a schedule, which would overwrite `value` at the next step; or
+            `value` is no number.
         ValueError: the state holds no learning rate, or several; or `value` is negative or not finite.
     """
-    check_learning_rate(float(value), "set_learning_rate")
+    check_learning_rate(value, "set_learning_rate")
     holder = _holder(opt_state)
     if "learning_rate" in getattr(holder, "hyperparams_states", {}):
         raise TypeError(

@@ -185,9 +185,10 @@ def test_max_to_keep_counts_over_names(tmp_path):
 
 
 def test_a_second_fit_into_the_same_folder_is_the_newest(tmp_path):
-    for _ in range(2):
-        model = _model()
-        _fit(model, epochs=1, callbacks=[ModelCheckpoint(tmp_path, max_to_keep=3)])
+    callback = ModelCheckpoint(tmp_path, max_to_keep=3)
+    for seed in range(2):
+        model = _model(seed)
+        _fit(model, epochs=1, callbacks=[callback])
     assert [path.name for path in checkpoints_in(tmp_path)] == ["000001-step4", "000002-step4"]
     _assert_equal(newest(tmp_path).restore(model.get_state()), model.get_state())
 

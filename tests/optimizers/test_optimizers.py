@@ -116,6 +116,15 @@ def test_a_senseless_learning_rate_is_refused(rate):
         optimizers.set_learning_rate(optimizers.Adam().init(PARAMS), rate)
 
 
+def test_a_learning_rate_that_is_no_number_is_refused():
+    with pytest.raises(
+        TypeError, match=r"SGD: learning_rate is 'fast', expected a number or a schedule. Pass for"
+    ):
+        optimizers.SGD("fast")
+    with pytest.raises(TypeError, match=r"set_learning_rate: learning_rate is None, expected a number"):
+        optimizers.set_learning_rate(optimizers.SGD().init(PARAMS), None)
+
+
 def test_two_kinds_of_clipping_are_refused():
     with pytest.raises(
         ValueError, match=r"SGD: clipnorm=1.0 and clipvalue=0.5 were given, expected at most one"
