@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence
 from typing import Any, TypeVar, overload
 
-from easyflax.nnx.core.module import Module, data, set_item, static
+from easyflax.nnx.core.module import Module, data, set_item, set_marks, static
 
 A = TypeVar("A")
 
@@ -17,7 +17,8 @@ __all__ = ["Dict", "List", "data", "static"]
 
 
 class Dict(Module, MutableMapping[str, A]):
-    """A dictionary of modules, variables or anything else; items are attributes as well.
+    """A dictionary of modules, variables or anything else; items are attributes as well. Equal to itself
+    only.
 
     >>> from easyflax import nnx
     >>> layers = nnx.Dict(first=nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
@@ -50,7 +51,7 @@ class Dict(Module, MutableMapping[str, A]):
         return key in vars(self)
 
     def __eq__(self, other: object) -> bool:
-        return self is other
+        return self is other or (isinstance(other, Dict) and vars(self) == vars(other))
 
     def __hash__(self) -> int:
         return id(self)
@@ -74,15 +75,25 @@ class List(Module, MutableSequence[A]):
     def __init__(self, items: Iterable[A] | None = None, /) -> None:
         self._replace_items(list(items or ()))
 
-    # Items live among the attributes under the keys 0, 1, 2, ...
+    # Items live among the attributes under the keys 0, 1, 2, ...; the marks of `nnx.data` and `nnx.static`
+    # move along.
 
     def _items(self) -> list[Any]:
         attributes = vars(self)
         return [attributes[index] for index in range(len(self))]  # type: ignore[index]
 
+    def _marked_items(self) -> list[Any]:
+        """Returns the items, wrapped in the marks that they were given."""
+        marks = self._marks or {}
+        wrap = {True: data, False: static}
+        return [wrap[marks[i]](item) if i in marks else item for i, item in enumerate(self._items())]
+
     def _replace_items(self, items: list[Any]) -> None:
         for index in range(len(items), len(self)):
             del vars(self)[index]  # type: ignore[arg-type]
+        set_marks(
+            self, {name: mark for name, mark in (self._marks or {}).items() if isinstance(name, str)} or None
+        )
         for index, value in enumerate(items):
             self._set(index, value)
         self._structure_changed()
@@ -121,7 +132,7 @@ class List(Module, MutableSequence[A]):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(index, slice):
-            items = self._items()
+            items = self._marked_items()
             items[index] = value
             self._check_can_update(index)
             self._replace_items(items)
@@ -130,7 +141,7 @@ class List(Module, MutableSequence[A]):
 
     def __delitem__(self, index: Any) -> None:
         self._check_can_update(index)
-        items = self._items()
+        items = self._marked_items()
         del items[index]
         self._replace_items(items)
 
@@ -140,12 +151,12 @@ class List(Module, MutableSequence[A]):
             self._set(len(self), value)
             return
         self._check_can_update(index)
-        items = self._items()
+        items = self._marked_items()
         items.insert(index, value)
         self._replace_items(items)
 
     def __eq__(self, other: object) -> bool:
-        return self is other
+        return self is other or (isinstance(other, List) and self._items() == other._items())
 
     def __hash__(self) -> int:
         return id(self)

@@ -29,7 +29,7 @@ from easyflax.nnx.core.graphdef import (
     make_variables,
     resolve_root,
 )
-from easyflax.nnx.core.module import Module, Pytree
+from easyflax.nnx.core.module import Module, Pytree, sorted_items
 from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, path_part, walk
@@ -325,8 +325,8 @@ def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:
 
 
 def iter_children(node: Any, /) -> Iterator[tuple[Any, Any]]:
-    """Iterates over `(name, module)` of the modules that are attributes of `node`."""
-    return ((name, value) for name, value in sorted(vars(node).items(), key=str) if isinstance(value, Module))
+    """Iterates over `(name, child)` of the modules and variables that are attributes of `node`."""
+    return ((name, value) for name, value in sorted_items(node) if isinstance(value, (Pytree, Variable)))
 
 
 def set_attributes(node: Any, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:

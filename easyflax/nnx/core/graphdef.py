@@ -199,7 +199,11 @@ def _is_hashable(value: Any) -> bool:
 
 def static_ref(value: Any) -> Ref:
     """Returns the reference for a static value."""
-    return STATIC, (value, tuple(map(type, value)) if type(value) is tuple else type(value))
+    return STATIC, (value, _kinds(value))
+
+
+def _kinds(value: Any) -> Any:
+    return tuple(map(_kinds, value)) if type(value) is tuple else type(value)
 
 
 def make_variables(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Variable[Any]]:
@@ -243,7 +247,8 @@ def assemble(
             objects[i] = tuple(children) if row.type is tuple else row.aux.unflatten(children)
     for i, row in enumerate(graphdef.nodes):
         if row.is_reference:
-            _fill(objects[i], row, {key: resolve(tag, payload) for key, tag, payload in row.children})
+            is_new = existing is None or existing[i] is None
+            _fill(objects[i], row, {key: resolve(tag, payload) for key, tag, payload in row.children}, is_new)
     return objects
 
 
@@ -294,7 +299,7 @@ def _shell(row: NodeDef) -> Any:
     return new_object(row.type) if issubclass(row.type, Pytree) else None
 
 
-def _fill(owner: Any, row: NodeDef, items: dict[Any, Any]) -> None:
+def _fill(owner: Any, row: NodeDef, items: dict[Any, Any], is_new: bool) -> None:
     """Makes `items` the content of a mutable node, leaving it alone where it is so already."""
     if isinstance(owner, list):
         if len(owner) != len(items) or any(owner[key] is not value for key, value in items.items()):
@@ -304,7 +309,7 @@ def _fill(owner: Any, row: NodeDef, items: dict[Any, Any]) -> None:
     changed = {key: value for key, value in items.items() if key not in content or content[key] is not value}
     gone = [key for key in content if key not in items]
     if isinstance(owner, Pytree):
-        if (changed or gone) and content:
+        if (changed or gone) and not is_new:
             owner._check_can_update(next(iter([*changed, *gone])))
         set_marks(owner, None if row.aux is None else dict(row.aux))
     content.update(changed)

@@ -344,8 +344,8 @@ class Module(Pytree):
 
         return iter_modules(self)
 
-    def iter_children(self) -> Iterator[tuple[Any, Module]]:
-        """Iterates over `(name, module)` of the modules that are attributes of this one."""
+    def iter_children(self) -> Iterator[tuple[Any, Any]]:
+        """Iterates over `(name, child)` of the modules and variables that are attributes of this one."""
         from easyflax.nnx.core.graph import iter_children
 
         return iter_children(self)

@@ -328,10 +328,10 @@ def restore_int_paths(pure_dict: Mapping[Any, Any]) -> dict[Any, Any]:
 def replace_by_pure_dict(
     state: State, pure_dict: Mapping[Any, Any], replace_fn: Callable[[Any, Any], Any] | None = None
 ) -> None:
-    """Sets the values of a state's variables from nested dictionaries.
+    """Puts new variables with the values of nested dictionaries into a state.
 
     Args:
-        state: its variables are changed in place.
+        state: is changed; the variables that it had, which may be a model's, are not.
         pure_dict: paths as in `state`; paths it does not have stay as they are. Text keys match numbers.
         replace_fn: `replace_fn(leaf, value)` returns the new leaf.
 
@@ -355,10 +355,7 @@ def replace_by_pure_dict(
 
 
 def _replace_value(leaf: Any, value: Any) -> Any:
-    if not isinstance(leaf, Variable):
-        return value
-    leaf.set_raw_value(value)
-    return leaf
+    return leaf.copy(value) if isinstance(leaf, Variable) else value
 
 
 def partition(

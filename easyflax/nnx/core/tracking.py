@@ -16,6 +16,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+_MANY = 8  # tokens in one list, before those that are no longer in use are dropped
 _get_trace_state: Any = None
 
 
@@ -23,8 +24,10 @@ def current_trace() -> Any:
     """Returns the trace level that is running now; equal to another one if they are the same."""
     global _get_trace_state
     if _get_trace_state is None:  # a slow package: it is loaded with the first module, not with easyflax
-        from jax.extend.core import get_opaque_trace_state
-
+        try:
+            from jax.extend.core import get_opaque_trace_state
+        except ImportError:  # before jax 0.10
+            from jax.core import get_opaque_trace_state
         _get_trace_state = get_opaque_trace_state
     return _get_trace_state()
 
@@ -32,25 +35,44 @@ def current_trace() -> Any:
 class Token:
     """What a kept traversal leaves with the objects that it visited.
 
+    It refers to the traversal and to its first root weakly: objects must not keep a traversal, and the arrays
+    it knows, alive.
+
     Attributes:
-        valid: whether the traversal still describes their structure.
-        peers: tokens of other traversals that share a variable with this one.
+        valid: whether the traversal still describes the structure of the objects.
+        peers: tokens of other traversals that share an object with this one.
     """
 
-    __slots__ = ("_walk", "peers", "valid")
+    __slots__ = ("_key", "_root", "_walk", "peers", "valid")
 
-    def __init__(self, walk: Any) -> None:
+    def __init__(self, walk: Any, root: Tracked, key: Any) -> None:
         self.valid = True
         self.peers: list[Token] = []
-        self._walk = weakref.ref(
-            walk
-        )  # the objects must not keep a traversal, and the arrays it knows, alive
+        self._walk = weakref.ref(walk)
+        self._root = weakref.ref(root)
+        self._key = key
 
     def forget_values(self) -> None:
         """Makes the traversal read the values of its variables anew."""
         walk = self._walk()
         if walk is not None:
             walk.kept_values = None
+
+    def invalidate(self) -> None:
+        """Gives the traversal up."""
+        self.valid = False
+        self.forget_values()
+        root, walk = self._root(), self._walk()
+        if root is not None and root._walks and root._walks.get(self._key, (None,))[0] is walk:
+            del root._walks[self._key]
+
+    def is_in_use(self) -> bool:
+        """Whether the traversal is valid and still kept."""
+        return self.valid and self._walk() is not None
+
+
+def _in_use(tokens: list[Token]) -> list[Token]:
+    return [token for token in tokens if token.is_in_use()]
 
 
 class Tracked:
@@ -75,20 +97,22 @@ class Tracked:
         if tokens is None:
             _set_tokens(self, [token])
             return
-        if len(tokens) >= 8:  # drop those whose traversal was given up or found stale elsewhere
-            tokens[:] = [known for known in tokens if known.valid]
+        if len(tokens) >= _MANY:
+            tokens[:] = _in_use(tokens)
         for known in tokens:
             if known not in token.peers:
                 token.peers.append(known)
+                if len(known.peers) >= _MANY:
+                    known.peers[:] = _in_use(known.peers)
                 known.peers.append(token)
         tokens.append(token)
 
     def _structure_changed(self) -> None:
         if self._tokens is not None:
-            for token in self._tokens:
-                token.valid = False
-                token.forget_values()
+            tokens = self._tokens
             _set_tokens(self, None)
+            for token in tokens:
+                token.invalidate()
 
     def _value_changed(self) -> None:
         if self._tokens is not None:

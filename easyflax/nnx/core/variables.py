@@ -272,7 +272,7 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
     def __getattr__(self, name: str) -> Any:
         if name == "_raw_value":  # lent (see `lend`): bring it home and read again
             return _fetch(self)
-        if name in _SLOTS:
+        if name in _SLOTS or (name.startswith("__") and name.endswith("__")):
             raise AttributeError(name)
         if name in self._metadata:
             return self._metadata[name]

@@ -48,7 +48,7 @@ class Walk:
         nodes: the object of each row of `graphdef.nodes`; None in a walk that is kept, see `walk`.
         variables: the variable of each row of `graphdef.variables`.
         slots: for each array without a variable, the container and the key that it is under.
-        token: invalid once the structure has changed.
+        token: invalid once the structure has changed; None in a walk that is not kept.
         specs: a place for the lifting mechanism to keep what it derives from this walk.
     """
 
@@ -57,9 +57,9 @@ class Walk:
         "_guards",
         "_opaque",
         "_pinned",
+        "_slot_traces",
         "_trace",
         "graphdef",
-        "is_kept",
         "kept_values",
         "nodes",
         "slots",
@@ -68,23 +68,24 @@ class Walk:
         "variables",
     )
 
-    def __init__(self, roots: tuple[Any, ...]) -> None:
+    def __init__(self, roots: tuple[Any, ...], key: Any = None) -> None:
         self.nodes: list[Any] | None = None
         self.variables: list[Variable[Any]] = []
         self.slots: list[tuple[Any, Any]] = []
-        self.token = Token(self)
+        self.token = None if key is None else Token(self, roots[0], key)
         self.kept_values: list[Any] | None = None
         self.specs: dict[Any, Any] = {}
         self._guards: list[tuple[Any, Any, Any]] = []
-        self.is_kept = False
         self._pinned = False
         self._opaque = False
+        self._slot_traces: list[Any] = []
         self._trace: Any = None
         self.graphdef: GraphDef[Any] = _Visitor(self).visit(roots)
 
     def is_current(self) -> bool:
         """Whether the objects still have the structure that was found."""
-        return self.token.valid and not self._opaque and (not self._guards or self._items_are_same())
+        token = self.token
+        return token is not None and token.valid and (not self._guards or self._items_are_same())
 
     def values(self) -> list[Any]:
         """Returns the variables' values, followed by the arrays without a variable; not to be changed by the
@@ -98,13 +99,20 @@ class Walk:
         values = [variable._raw_value for variable in self.variables]
         if self.slots:
             values += [container[key] for container, key in self.slots]
-        if self.is_kept:
+        if self.token is not None:
             self.kept_values = values
         return values
 
     def arrays(self) -> list[Any]:
         """Returns the arrays that are stored without a variable."""
         return [container[key] for container, key in self.slots]
+
+    def drop(self) -> None:
+        """Ends the keeping of this walk."""
+        if self.token is not None:
+            self.token.invalidate()
+            self.token = None
+            self.kept_values = None
 
     def can_store(self, positions: Iterable[int]) -> bool:
         """Whether `store` can set these leaves; it cannot set arrays inside of tuples and other immutable
@@ -127,22 +135,25 @@ class Walk:
                 container[key] = value
             if kept is not None:
                 kept[position] = value
-        for peer in self.token.peers:
+        for peer in self.token.peers if self.token is not None else ():
             peer.forget_values()
 
     def check_trace(self) -> None:
-        """Raises a TraceContextError if a variable may not be changed at the trace level that is running."""
+        """Raises a TraceContextError if a leaf may not be changed at the trace level that is running."""
         trace = current_trace()
         if self._trace is not None and self._trace == trace:
             return
-        for variable, path in zip(self.variables, self.graphdef.paths().variables, strict=True):
-            if variable._trace != trace:
-                where = "/".join(map(str, path[1:] if len(self.graphdef.roots) > 1 else path))
+        paths = self.graphdef.paths()
+        made_at = [*(variable._trace for variable in self.variables), *self._slot_traces]
+        for made, path in zip(made_at, [*paths.variables, *paths.arrays], strict=True):
+            if made != trace:
+                where = (
+                    "/".join(map(str, path[1:] if len(self.graphdef.roots) > 1 else path)) or "the argument"
+                )
                 raise TraceContextError(
-                    f"The {type(variable).__name__} '{where}' was changed by a function that is transformed "
-                    "by nnx, but it was made "
-                    "outside of the transform that is running around that call (jax.jit, jax.grad, jax.vmap, "
-                    "...).\n"
+                    f"'{where}' was changed by a function that is transformed by nnx, but it was made "
+                    "outside of the "
+                    "transform that is running around that call (jax.jit, jax.grad, jax.vmap, ...).\n"
                     "Use the nnx version of the outer transform and pass the module to it as an argument."
                 )
         self._trace = trace
@@ -172,41 +183,40 @@ def walk(*roots: Any) -> Walk:
         return Walk(roots)
     key = tuple(map(id, others))
     entries = first._walks
-    if entries is not None:
+    if entries:
         entry = entries.get(key)
         if entry is not None and entry[0].is_current():
             return entry[0]
-    return _keep(first, key, others, Walk(roots))
+    if not all(isinstance(other, Tracked) for other in others):
+        return Walk(roots)
+    return _keep(first, key, others, Walk(roots, key))
 
 
 def _keep(first: Tracked, key: tuple[int, ...], others: list[Any], new: Walk) -> Walk:
     """Keeps a walk on its first root, in a way that keeps none of the roots alive.
 
     An object that is part of a reference cycle is freed only when the garbage collector runs, and with it the
-    arrays on the device. So a kept walk must not refer to the modules it was made from.
+    arrays on the device. So nothing that a kept walk refers to may refer to the modules it was made from.
     """
-    if new._opaque or not all(isinstance(other, Tracked) for other in others):
+    if new._opaque:
+        new.drop()
         return new
+    if first._walks is None:
+        set_walks(first, {})
     entries = first._walks
-    if entries is None:
-        entries = {}
-        set_walks(first, entries)
     entries.pop(key, None)
     while len(entries) >= _KEPT_WALKS:
-        _give_up(entries.pop(next(iter(entries)))[0])
+        entries[next(iter(entries))][0].drop()
+    new.nodes = None
+    root = weakref.ref(first)
 
     def forget(_: Any) -> None:
-        entries.pop(key, None)
+        owner = root()
+        if owner is not None and owner._walks:
+            owner._walks.pop(key, None)
 
-    new.is_kept = True
-    new.nodes = None
     entries[key] = new, [weakref.ref(other, forget) for other in others]
     return new
-
-
-def _give_up(old: Walk) -> None:
-    old.token.valid = False
-    old.kept_values = None
 
 
 class _Visitor:
@@ -219,7 +229,8 @@ class _Visitor:
         result.nodes = self._nodes
         self._variable_rows: list[VariableDef] = []
         self._known: dict[int, Ref] = {}
-        self._keep_alive: list[Any] = []  # ids in `_known` must not be reused
+        self._owners: list[Tracked] = []  # on the way from the root to where we are
+        self._keep_alive: list[Any] = []  # made by flattening; their ids in `_known` must not be used again
 
     def visit(self, roots: tuple[Any, ...]) -> GraphDef[Any]:
         refs = tuple(self._ref(root, None, None, None) for root in roots)
@@ -264,10 +275,15 @@ class _Visitor:
             VariableDef(type(variable), tuple(sorted(metadata.items())) if metadata else ())
         )
         self._walk.variables.append(variable)
-        variable._subscribe(self._walk.token)
+        self._subscribe(variable)
         return ref
 
+    def _subscribe(self, tracked: Tracked) -> None:
+        if self._walk.token is not None:
+            tracked._subscribe(self._walk.token)
+
     def _array(self, value: Any, container: Any, key: Any) -> Ref:
+        self._walk._slot_traces.append(self._owners[-1]._trace if self._owners else current_trace())
         if container is None:  # within an immutable container: cannot be set, but cannot change either
             self._walk._pinned = True
             container, key = [value], 0
@@ -277,7 +293,8 @@ class _Visitor:
     def _reference(self, owner: Any, items: list[tuple[Any, Any]], content: Any, aux: Any) -> Ref:
         ref = self._open(owner)
         if isinstance(owner, Tracked):
-            owner._subscribe(self._walk.token)
+            self._subscribe(owner)
+            self._owners.append(owner)
         mark_of = (
             owner._mark_of if isinstance(owner, Pytree) and (owner._marks or owner._class_marks) else None
         )
@@ -286,6 +303,8 @@ class _Visitor:
             for key, value in items
         )
         self._rows[ref[1]] = NodeDef(type(owner), children, aux or None)
+        if isinstance(owner, Tracked):
+            self._owners.pop()
         return ref
 
     def _open(self, owner: Any) -> Ref:
@@ -315,17 +334,24 @@ class _Visitor:
         """A pytree of another library (a named tuple of optax, say): known by value, rebuilt by its
         treedef."""
         entries, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
+        self._keep_alive.append(entries)
         children = tuple((path_part(path[0]), *self._ref(child, None, None, mark)) for path, child in entries)
-        if all(tag == STATIC for _, tag, _ in children):
+        static = all(tag == STATIC for _, tag, _ in children)
+        if isinstance(value, (list, dict)) or not (static or _is_immutable(value)):
+            self._walk._opaque = True  # nothing tells when it changes, so it is visited at each call
+        elif static:
             return static_ref(value)
-        if not isinstance(value, tuple):  # it may be mutable, and then nothing tells when it changes
-            self._walk._opaque = True
         return self._value(value, NodeDef(type(value), children, treedef))
 
     def _value(self, value: Any, row: NodeDef) -> Ref:
         self._rows.append(row)
         self._nodes.append(value)
         return NODE, len(self._rows) - 1
+
+
+def _is_immutable(value: Any) -> bool:
+    frozen = getattr(getattr(value, "__dataclass_params__", None), "frozen", False)
+    return frozen or isinstance(value, (tuple, jax.tree_util.Partial))
 
 
 def _sorted(mapping: Any) -> list[tuple[Any, Any]]:

@@ -19,7 +19,9 @@ from easyflax.nnx.transforms.lift import (
     leaves_below,
     named_like,
     pack,
+    positional_arguments,
     run,
+    slots_in,
     unpack,
 )
 
@@ -117,7 +119,8 @@ def value_and_grad(
     requests = [_request(one, wrt) for one in (argnums if isinstance(argnums, (list, tuple)) else [argnums])]
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        call = pack((*bound, *args), kwargs)
+        args, kwargs = positional_arguments(fun, (*bound, *args), kwargs)
+        call, args = pack(args, kwargs), args[len(bound) :]
         taken: set[int] = set()
         wanted = [
             _Wanted(call, request, _position(request.argnum, len(args)) + len(bound), taken)
@@ -145,7 +148,7 @@ class _Wanted:
         self.predicate = to_predicate(request.filter)
         places = dict(call.spec.places)
         self.tree = None if position in places else call.args[position]
-        self.roots = [places[position]] if self.tree is None else [slot.index for slot in _slots(self.tree)]
+        self.roots = [places[position]] if self.tree is None else [slot.index for slot in slots_in(self.tree)]
         self.leaves = [self._matching(call, root, taken) for root in self.roots]
 
     def _matching(self, call: Call, root: int, taken: set[int]) -> list[tuple[tuple[Any, ...], int]]:
@@ -177,10 +180,6 @@ class _Wanted:
         return from_flat_state(pairs)
 
 
-def _slots(tree: Any) -> list[Slot]:
-    return [leaf for leaf in jax.tree.leaves(tree, is_leaf=_is_slot) if isinstance(leaf, Slot)]
-
-
 def _request(argnum: Any, wrt: Filter) -> DiffState:
     if isinstance(argnum, DiffState):
         return argnum
@@ -195,7 +194,7 @@ def _request(argnum: Any, wrt: Filter) -> DiffState:
 
 def _position(argnum: int, count: int) -> int:
     if not -count <= argnum < count:
-        raise ValueError(
+        raise TypeError(
             f"argnums names argument {argnum}, but the function was called with {count} positional "
             "arguments. Pass what is differentiated "
             "by position."
@@ -254,7 +253,7 @@ def _check_aliases(call: Call, wanted: list[_Wanted]) -> None:
     for place in call.spec.trees:
         if place not in positions:
             tree = call.kwargs[place] if isinstance(place, str) else call.args[place]
-            held += [(place, slot.index) for slot in _slots(tree)]
+            held += [(place, slot.index) for slot in slots_in(tree)]
     for place, root in held:
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
             if leaf in differentiated:

@@ -9,7 +9,7 @@ import jax
 
 from easyflax.nnx.core.graph import clone
 from easyflax.nnx.core.walk import walk
-from easyflax.nnx.transforms.lift import Call, bound_object, pack, run, unpack
+from easyflax.nnx.transforms.lift import Call, also_return, bound_object, pack, run, unpack
 
 
 def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -27,7 +27,8 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call = pack((*bound, *args), kwargs)
 
     def pure(values: Any, args: Any, kwargs: Any) -> Any:
-        return run(fun, call.spec, values, args, kwargs)
+        out, changed, outcome = run(fun, call.spec, values, args, kwargs)
+        return out, *also_return(range(len(values)), values, changed, outcome)
 
     out, changed, outcome = jax.eval_shape(pure, call.walk.values(), call.args, call.kwargs)
     if not outcome.outputs:

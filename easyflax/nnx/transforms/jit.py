@@ -6,7 +6,6 @@ is kept, their values are gathered into one list, and only what the function rea
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +15,14 @@ import jax
 
 from easyflax.nnx.transforms.lift import (
     Call,
-    Outcome,
     Spec,
+    also_return,
     bound_object,
     leaves_below,
     pack,
     pack_positional,
     run,
+    slots_in,
     unpack,
 )
 
@@ -75,7 +75,11 @@ class JitWrapped:
         return unpack(call, out, changed, outcome)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        if instance is None:
+            return self
+        method = object.__new__(JitWrapped)
+        vars(method).update(vars(self), _bound=(instance,))
+        return method
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they
@@ -214,7 +218,8 @@ def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
         rest = iter(kept)
         values = [next(rest) if value is _MISSING else value for value in values]
         out, changed, outcome = run(fun, spec, values, args, kwargs)
-        return out, *_with_donated(spec, values, changed, outcome)
+        # The caller's arrays are gone, so donated leaves come back even where they did not change.
+        return out, *also_return(spec.marked, values, changed, outcome)
 
     compiled.__name__ = compiled.__qualname__ = getattr(
         fun, "__name__", type(fun).__name__
@@ -228,24 +233,16 @@ def _with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
     spec = call.walk.specs.get(key)
     if spec is None:
         graphdef = call.spec.graphdef
-        roots = [graphdef.roots[index] for place, index in call.spec.places if place in donated]
+        numbers = [index for place, index in call.spec.places if place in donated]
+        for place in donated.intersection(call.spec.trees):
+            numbers += [
+                slot.index
+                for slot in slots_in(call.kwargs[place] if isinstance(place, str) else call.args[place])
+            ]
+        roots = [graphdef.roots[index] for index in numbers]
         marked = sorted({leaf for root in roots for _, leaf in leaves_below(graphdef, root)})
         spec = call.walk.specs[key] = Spec(graphdef, call.spec.places, call.spec.trees, tuple(marked))
     return spec
-
-
-def _with_donated(
-    spec: Spec, values: Sequence[Any], changed: Sequence[Any], outcome: Outcome
-) -> tuple[list[Any], Outcome]:
-    """Adds the donated leaves that did not change to what is returned: the caller's arrays are gone."""
-    new = dict(zip(outcome.leaves, changed, strict=True))
-    if outcome.after is None:
-        new = {**{i: values[i] for i in spec.marked}, **new}
-    else:
-        origins = {origin: i for i, origin in enumerate(outcome.variable_origins) if origin is not None}
-        new = {**{origins[i]: values[i] for i in spec.marked if i in origins}, **new}
-    leaves = tuple(sorted(new))
-    return [new[i] for i in leaves], dataclasses.replace(outcome, leaves=leaves)
 
 
 def _numbers_and_names(

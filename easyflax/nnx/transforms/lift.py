@@ -333,6 +333,26 @@ def _same_objects(
     )
 
 
+def also_return(
+    leaves: Iterable[int], values: Sequence[Any], changed: Sequence[Any], outcome: Outcome
+) -> tuple[list[Any], Outcome]:
+    """Adds leaves that did not change, by their numbers before the call, to what `run` returns."""
+    new = dict(zip(outcome.leaves, changed, strict=True))
+    if outcome.after is None:
+        new = {**{i: values[i] for i in leaves}, **new}
+    else:
+        numbers = {origin: i for i, origin in enumerate(outcome.variable_origins) if origin is not None}
+        new = {**{numbers[i]: values[i] for i in leaves if i in numbers}, **new}
+    order = tuple(sorted(new))
+    return [new[i] for i in order], dataclasses.replace(outcome, leaves=order)
+
+
+def slots_in(tree: Any) -> list[Slot]:
+    """Returns the slots in `tree`, in order."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, Slot))
+    return [leaf for leaf in leaves if isinstance(leaf, Slot)]
+
+
 def unpack(call: Call, out: Any, values: Sequence[Any], outcome: Outcome) -> Any:
     """Writes what changed to the caller's objects and returns the output with objects put back in."""
     found = call.walk
