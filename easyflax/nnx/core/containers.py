@@ -17,8 +17,7 @@ __all__ = ["Dict", "List", "data", "static"]
 
 
 class Dict(Module, MutableMapping[str, A]):
-    """A dictionary of modules, variables or anything else; items are attributes as well. Equal to itself
-    only.
+    """A dictionary of modules, variables or anything else; items are attributes as well.
 
     >>> from easyflax import nnx
     >>> layers = nnx.Dict(first=nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
