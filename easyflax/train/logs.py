@@ -7,35 +7,39 @@ from typing import Any
 
 import jax
 
-from easyflax.train.state import Health
-from easyflax.train.step import Report
+from easyflax.train.packing import Packed, Packing
 
 
 class BatchLogs(MutableMapping[str, Any]):
     """The logs of one step: a mapping from names to Python floats, fetched all at once when first read.
 
     Args:
-        report: what the step left on the device.
-        check: called with the fetched health of a training step; raises when the loss is not finite.
+        packed: what the step left on the device.
+        packing: unpacks it.
+        check: called with the fetched values; raises when the loss is not finite.
     """
 
-    def __init__(self, report: Report, check: Callable[[Health], None] | None = None):
-        self._report = report
+    def __init__(
+        self, packed: Packed, packing: Packing, check: Callable[[dict[str, Any]], None] | None = None
+    ):
+        self._packed = packed
+        self._packing = packing
         self._check = check
         self._values: dict[str, Any] | None = None
 
     def is_ready(self) -> bool:
         """Says whether the step has finished, so that reading would not wait."""
-        values: Any = self._report.values.values()  # jax.Array does not declare is_ready
-        return all(value.is_ready() for value in values)
+        vectors: Any = self._packed.values()  # jax.Array does not declare is_ready
+        return all(vector.is_ready() for vector in vectors)
 
     def fetch(self) -> dict[str, Any]:
         """Returns the logs as a dict; waits for the step."""
         if self._values is None:
-            report = jax.device_get(self._report)
-            if self._check is not None and report.health is not None:
-                self._check(report.health)
-            self._values = {name: as_python(value) for name, value in report.values.items()}
+            unpacked = self._packing.unpack(jax.device_get(self._packed))
+            values = {name: as_python(value) for name, value in unpacked.items()}
+            if self._check is not None:
+                self._check(values)
+            self._values = values
         return self._values
 
     def copy(self) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from easyflax.train.callback_list import CallbackList
 from easyflax.train.in_flight import InFlight
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
+from easyflax.train.packing import Packed
 from easyflax.train.session import CompiledSteps, Session
-from easyflax.train.state import Health
+from easyflax.train.state import Counters
 
 
 @dataclass(frozen=True)
@@ -109,34 +110,40 @@ def _train_one_epoch(
     session.begin_epoch()
     first_step = session.steps_done
 
-    def check(health: Health) -> None:
-        check_finite(health, first_step=first_step, epoch=epoch, plan=plan)
+    def check(values: dict[str, Any]) -> None:
+        # The mean over the epoch is not finite from the first loss on that is not.
+        if not np.isfinite(values["loss"]):
+            counters = jax.device_get(session.state.counters)
+            check_finite(counters, first_step=first_step, epoch=epoch, plan=plan)
+
+    def logs_of(packed: Packed) -> BatchLogs:
+        return BatchLogs(packed, session.steps.objective.log_packing, check)
 
     start = epoch * plan.steps_per_epoch
-    report = None
+    packed = None
     for number, batch in enumerate(plan.source.batches(start, start + plan.steps_per_epoch)):
         callbacks.train_batch_begin(number)
-        report = session.train(batch)
-        callbacks.train_batch_end(number, BatchLogs(report, check))
+        packed = session.train(batch)
+        callbacks.train_batch_end(number, logs_of(packed))
         interrupts.check()
         if should_stop():
             break
-    return BatchLogs(report, check).fetch() if report else {}
+    return logs_of(packed).fetch() if packed else {}
 
 
-def check_finite(health: Health, *, first_step: int, epoch: int, plan: Plan) -> None:
+def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan) -> None:
     """Raises if a loss of this epoch was not finite.
 
     Args:
-        health: fetched to the host.
+        counters: fetched to the host.
         first_step: the number of the epoch's first step.
         epoch: the epoch, from 0.
         plan: knows how many epochs and steps there are.
     """
-    step = int(health.first_nonfinite)
+    step = int(counters.steps[1])
     if step < 0:
         return
-    last = float(health.last_finite)
+    last = float(counters.last_finite)
     before = "it was the first step" if np.isnan(last) else f"the loss of the step before it was {last:.6g}"
     raise NonFiniteLossError(
         f"fit: the loss became NaN or infinite in epoch {epoch + 1}/{plan.epochs}, batch "
@@ -165,14 +172,15 @@ def run_evaluation(
         interrupts: asked after each step.
     """
     callbacks.call("on_test_begin", {})
-    in_flight, metrics, report = InFlight(layout), steps.fresh_metrics(), None
+    in_flight, packing = InFlight(layout), steps.objective.log_packing
+    metrics, packed = steps.fresh_metrics(), None
     for number, batch in enumerate(source.batches(0, source.num_batches or 0)):
         callbacks.call("on_test_batch_begin", number, {})
-        metrics, report = steps.evaluate(*arrays(), metrics, layout.put_batch(batch))
-        in_flight.add(report)
-        callbacks.call("on_test_batch_end", number, BatchLogs(report))
+        metrics, packed = steps.evaluate(*arrays(), metrics, layout.put_batch(batch))
+        in_flight.add(packed)
+        callbacks.call("on_test_batch_end", number, BatchLogs(packed, packing))
         interrupts.check()
-    results = in_keras_order(BatchLogs(report).fetch() if report else {})
+    results = in_keras_order(BatchLogs(packed, packing).fetch() if packed else {})
     callbacks.call("on_test_end", results)
     return results
 

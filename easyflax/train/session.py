@@ -6,14 +6,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
 from easyflax.train.binding import Arrays, Binding, Loan
 from easyflax.train.in_flight import InFlight
-from easyflax.train.state import TrainState, healthy
-from easyflax.train.step import Objective, Report, eval_step, train_step
+from easyflax.train.packing import Packed
+from easyflax.train.state import TrainState, start_counters
+from easyflax.train.step import Objective, eval_step, train_step
 
 
 class CompiledSteps:
@@ -38,20 +39,20 @@ class Session:
 
     Attributes:
         state: the train state after the newest step; its arrays die with the next one.
-        steps_done: as `state.step`, known without asking the device.
+        steps_done: as in `state.counters`, known without asking the device.
+        steps: what runs.
     """
 
     def __init__(
         self, binding: Binding, steps: CompiledSteps, opt_state: Any, layout: DataParallel, step: int
     ):
         params, other = layout.copy_to_devices(binding.arrays())
-        number = layout.copy_to_devices(jnp.asarray(step, jnp.int32))
-        health = layout.jit(healthy)()
-        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), number, health)
+        counters = layout.jit(start_counters)(np.int32(step))
+        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), counters)
         self.steps_done = step
         self.binding = binding
         self.layout = layout
-        self._steps = steps
+        self.steps = steps
         self._in_flight = InFlight(layout)
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
@@ -63,16 +64,16 @@ class Session:
             ValueError: a callback changed the structure of the module.
         """
         self.binding.check_unchanged()
-        self.state = replace(self.state, metrics=self._steps.fresh_metrics())
+        self.state = replace(self.state, metrics=self.steps.fresh_metrics())
 
-    def train(self, batch: Batch) -> Report:
-        """Does one step; returns, without waiting for it, what it leaves on the device."""
+    def train(self, batch: Batch) -> Packed:
+        """Does one step; returns, without waiting for it, the packed logs that it leaves on the device."""
         if not self._loan.is_out:
             self._take_back()
-        self.state, report = self._steps.train(self.state, self.layout.put_batch(batch))
+        self.state, logs = self.steps.train(self.state, self.layout.put_batch(batch))
         self.steps_done += 1
-        self._in_flight.add(report)
-        return report
+        self._in_flight.add(logs)
+        return logs
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the live params and other variables, on the devices; the next step deletes them."""
@@ -86,8 +87,8 @@ class Session:
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
-        number = self.layout.copy_to_devices(jnp.asarray(step, jnp.int32))
-        self.state, self.steps_done = replace(self.state, step=number), step
+        counters = self.layout.jit(start_counters)(np.int32(step))
+        self.state, self.steps_done = replace(self.state, counters=counters), step
 
     def close(self) -> Any:
         """Gives the arrays back to the module and returns the optimizer state."""

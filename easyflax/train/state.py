@@ -8,32 +8,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from easyflax.train.packing import Packed
 
-class Health(NamedTuple):
-    """Whether the loss has been finite, kept on the device.
+
+class Counters(NamedTuple):
+    """What a step counts and watches over, on the device.
 
     Attributes:
-        first_nonfinite: int32, the first step of this fit whose loss was NaN or infinite; -1: none was.
-        last_finite: float32, the loss of the last step before that one; NaN before the first step.
+        steps: int32 `(2,)`: how many steps were done since the model was compiled, and the number of the
+            first step of this fit whose loss was NaN or infinite (-1: none). In one array, as each one costs.
+        last_finite: float32 `()`, the loss of the last step before that one; NaN before the first step.
     """
 
-    first_nonfinite: jax.Array
+    steps: jax.Array
     last_finite: jax.Array
 
 
-def healthy() -> Health:
-    """Returns the state before any step."""
-    return Health(jnp.full((), -1, jnp.int32), jnp.full((), jnp.nan, jnp.float32))
+def start_counters(step: jax.Array) -> Counters:
+    """Returns the counters of a fit that begins after `step` steps."""
+    return Counters(jnp.stack([step, jnp.full_like(step, -1)]), jnp.full((), jnp.nan, jnp.float32))
 
 
-def watch(health: Health, loss: jax.Array, step: jax.Array) -> Health:
-    """Returns `health` after `step` with its `loss`."""
-    fine = health.first_nonfinite < 0
-    finite = jnp.isfinite(loss)
-    return Health(
-        jnp.where(fine & ~finite, step, health.first_nonfinite),
-        jnp.where(fine & finite, loss, health.last_finite),
-    )
+def count_step(counters: Counters, loss: jax.Array) -> Counters:
+    """Returns the counters after one more step, with its `loss`."""
+    step, first_nonfinite = counters.steps
+    was_fine, is_finite = first_nonfinite < 0, jnp.isfinite(loss)
+    first_nonfinite = jnp.where(was_fine & ~is_finite, step, first_nonfinite)
+    last_finite = jnp.where(was_fine & is_finite, loss.astype(jnp.float32), counters.last_finite)
+    return Counters(jnp.stack([step + 1, first_nonfinite]), last_finite)
 
 
 @jax.tree_util.register_dataclass
@@ -45,14 +47,12 @@ class TrainState:
         params: the trainable variables, from path ("layers.0.kernel") to array.
         other: all other variables likewise: batch statistics, keys and counts of random streams, caches.
         opt_state: the optimizer's state.
-        metrics: for each log name the accumulator of the running epoch.
-        step: int32, steps done since the model was compiled.
-        health: see `Health`.
+        metrics: the accumulators of the running epoch, packed (see `Objective.metric_packing`).
+        counters: see `Counters`.
     """
 
     params: dict[str, Any]
     other: dict[str, Any]
     opt_state: Any
-    metrics: dict[str, Any]
-    step: jax.Array
-    health: Health
+    metrics: Packed
+    counters: Counters

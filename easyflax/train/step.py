@@ -1,17 +1,19 @@
 """The three steps, as pure functions of arrays: what is jitted and runs on the device.
 
-    train_step(objective, state, batch)                       -> (state, report)
-    eval_step(objective, params, other, metrics, batch)       -> (metrics, report)
-    predict_step(apply, params, other, x)                     -> outputs
+    train_step(objective, state, batch)                    -> (state, logs)
+    eval_step(objective, params, other, metrics, batch)    -> (metrics, logs)
+    predict_step(apply, params, other, x)                  -> outputs
 
-`objective` is static: what the model computes, what it is scored by, and what updates it.
+`objective` is static: what the model computes, what it is scored by, and what updates it. Logs and the
+accumulators behind them are packed (see `packing.py`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,8 @@ import optax
 from easyflax.data import Batch
 from easyflax.losses import Loss
 from easyflax.metrics import Mean, Metric
-from easyflax.train.state import Health, TrainState, watch
+from easyflax.train.packing import Packed, Packing
+from easyflax.train.state import TrainState, count_step
 
 LOSS_MEAN = Mean("loss")
 
@@ -59,25 +62,31 @@ class Objective:
         if isinstance(y, np.ndarray) and isinstance(self.output_shape, tuple):
             self.loss.check_labels(y, self.output_shape)
 
-    def fresh_metrics(self) -> dict[str, Any]:
-        """Returns the accumulators of an epoch that has not begun."""
+    def fresh_metrics(self) -> Packed:
+        """Returns the packed accumulators of an epoch that has not begun."""
+        return self.metric_packing.pack(self._init_metrics())
+
+    def logs(self, states: dict[str, Any]) -> dict[str, jax.Array]:
+        """Returns the value of every accumulator by log name."""
+        values = {name: metric.result(states[name]) for name, metric in self.metrics.items()}
+        return {"loss": LOSS_MEAN.result(states["loss"]), **values}
+
+    @functools.cached_property
+    def metric_packing(self) -> Packing:
+        """How the accumulators are packed."""
+        return Packing(self._init_metrics)
+
+    @functools.cached_property
+    def log_packing(self) -> Packing:
+        """How the logs are packed."""
+        return Packing(lambda: self.logs(self._init_metrics()))
+
+    def _init_metrics(self) -> dict[str, Any]:
         return {"loss": LOSS_MEAN.init(), **{name: metric.init() for name, metric in self.metrics.items()}}
 
 
-class Report(NamedTuple):
-    """What a step leaves on the device for people to look at.
-
-    Attributes:
-        values: by log name, the mean over the epoch so far.
-        health: see `Health`; None for evaluation.
-    """
-
-    values: dict[str, jax.Array]
-    health: Health | None = None
-
-
-def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Report]:
-    """Returns the state after one step of training on `batch`, and the report."""
+def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
+    """Returns the state after a step on `batch`, and the packed logs: the means over the epoch so far."""
 
     def loss_of(params: dict[str, Any]) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
         y_pred, other = objective.apply(params, state.other, batch.x, training=True)
@@ -85,21 +94,18 @@ def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[T
 
     (loss, (y_pred, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = objective.optimizer.update(grads, state.opt_state, state.params)
-    metrics = accumulate(objective, state.metrics, loss, batch, y_pred)
-    health = watch(state.health, loss, state.step)
     params = cast(dict[str, Any], optax.apply_updates(state.params, updates))
-    after = TrainState(params, other, opt_state, metrics, state.step + 1, health)
-    return after, Report(results(objective, metrics), health)
+    metrics, logs = score(objective, state.metrics, loss, batch, y_pred)
+    return TrainState(params, other, opt_state, metrics, count_step(state.counters, loss)), logs
 
 
 def eval_step(
-    objective: Objective, params: dict[str, Any], other: dict[str, Any], metrics: dict[str, Any], batch: Batch
-) -> tuple[dict[str, Any], Report]:
-    """Returns the accumulators after `batch`, scored in inference mode, and the report."""
+    objective: Objective, params: dict[str, Any], other: dict[str, Any], metrics: Packed, batch: Batch
+) -> tuple[Packed, Packed]:
+    """Returns the accumulators after `batch`, scored in inference mode, and the logs, both packed."""
     y_pred, _ = objective.apply(params, other, batch.x, training=False)
     loss = objective.loss(batch.y, y_pred, mask=batch.mask)
-    metrics = accumulate(objective, metrics, loss, batch, y_pred)
-    return metrics, Report(results(objective, metrics))
+    return score(objective, metrics, loss, batch, y_pred)
 
 
 def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x: Any) -> Any:
@@ -119,20 +125,17 @@ def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x:
     return outputs
 
 
-def accumulate(
-    objective: Objective, metrics: dict[str, Any], loss: jax.Array, batch: Batch, y_pred: Any
-) -> dict[str, Any]:
-    """Returns the accumulators with one batch added; the loss weighs as much as the batch has real rows."""
-    rows = jax.tree.leaves(batch.x)[0].shape[0] if batch.mask is None else jnp.sum(batch.mask)
+def score(
+    objective: Objective, metrics: Packed, loss: jax.Array, batch: Batch, y_pred: Any
+) -> tuple[Packed, Packed]:
+    """Returns the accumulators with one batch added, and the logs read from them."""
+    states = objective.metric_packing.unpack(metrics)
     updated = {
-        name: metric.update(metrics[name], batch.y, y_pred, batch.mask)
+        name: metric.update(states[name], batch.y, y_pred, batch.mask)
         for name, metric in objective.metrics.items()
     }
-    mean = LOSS_MEAN.add(metrics["loss"], loss[None], weight=jnp.full((1,), rows, jnp.float32))
-    return {"loss": mean, **updated}
-
-
-def results(objective: Objective, metrics: dict[str, Any]) -> dict[str, jax.Array]:
-    """Returns the value of every accumulator by log name."""
-    values = {name: metric.result(metrics[name]) for name, metric in objective.metrics.items()}
-    return {"loss": LOSS_MEAN.result(metrics["loss"]), **values}
+    # The loss weighs as much as the batch has real rows.
+    rows = jax.tree.leaves(batch.x)[0].shape[0] if batch.mask is None else jnp.sum(batch.mask)
+    weight = jnp.full((1,), rows, jnp.float32)
+    updated["loss"] = LOSS_MEAN.add(states["loss"], loss[None], weight=weight)
+    return objective.metric_packing.pack(updated), objective.log_packing.pack(objective.logs(updated))

@@ -114,6 +114,26 @@ def test_logs_may_be_read_long_after_their_step():
     assert len({logs["loss"] for logs in kept}) == 4
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_hooks_that_do_not_look_fetch_and_copy_nothing(devices, monkeypatch):
+    class Ignore(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+        def on_epoch_end(self, epoch, logs=None):
+            pass
+
+    fetched, copied = [], []
+    device_get, copy_home = jax.device_get, DataParallel.copy_home
+    monkeypatch.setattr(jax, "device_get", lambda tree: fetched.append(1) or device_get(tree))
+    monkeypatch.setattr(
+        DataParallel, "copy_home", lambda self, tree: copied.append(1) or copy_home(self, tree)
+    )
+    _model(devices).fit(X, Y, batch_size=5, epochs=3, verbose=0, callbacks=Ignore())
+    assert len(fetched) == 3  # the logs of each epoch
+    assert not copied
+
+
 # -- weights
 
 

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from easyflax.train.logs import BatchLogs, in_keras_order
-from easyflax.train.state import healthy
-from easyflax.train.step import Report
+from easyflax.train.packing import Packing
+
+LOSS = Packing(lambda: {"loss": jnp.zeros(())})
 
 
 class Counted:
     """A device value that counts how often it is fetched."""
-
-    ndim = 0
 
     def __init__(self):
         self.fetched = 0
@@ -22,12 +21,12 @@ class Counted:
 
     def __array__(self, *args, **kwargs):
         self.fetched += 1
-        return np.float32(2.0)
+        return np.array([2.0], np.float32)
 
 
 def test_values_are_fetched_once_and_when_first_read():
     value = Counted()
-    logs = BatchLogs(Report({"loss": value}))
+    logs = BatchLogs({"float32": value}, LOSS)
     assert logs.is_ready()
     assert value.fetched == 0
     assert logs["loss"] == logs["loss"] == 2.0
@@ -35,7 +34,10 @@ def test_values_are_fetched_once_and_when_first_read():
 
 
 def test_logs_are_a_mapping_of_python_numbers():
-    logs = BatchLogs(Report({"loss": jnp.float32(0.5), "counts": jnp.arange(3)}))
+    values = {"loss": jnp.float32(0.5), "counts": jnp.arange(3)}
+    packing = Packing(lambda: values)
+    logs = BatchLogs(packing.pack(values), packing)
+    assert logs["counts"].tolist() == [0, 1, 2]
     logs["mine"] = 1
     del logs["counts"]
     assert dict(logs) == {**logs} == logs.copy() == {"loss": 0.5, "mine": 1}
@@ -47,14 +49,19 @@ def test_logs_are_a_mapping_of_python_numbers():
     assert repr(logs) == "{'loss': 0.5, 'mine': 1}"
 
 
-def test_reading_checks_the_health_of_the_step():
-    def check(health):
-        assert int(health.first_nonfinite) == -1
-        raise FloatingPointError
+def test_reading_checks_the_values_each_time_until_they_pass():
+    checked = []
 
-    logs = BatchLogs(Report({"loss": jnp.ones(())}, healthy()), check)
+    def check(values):
+        checked.append(values)
+        if len(checked) == 1:
+            raise FloatingPointError
+
+    logs = BatchLogs({"float32": jnp.ones(1)}, LOSS, check)
     with pytest.raises(FloatingPointError):
         _ = logs["loss"]
+    assert logs["loss"] == logs["loss"] == 1.0
+    assert checked == [{"loss": 1.0}] * 2
 
 
 def test_names_are_sorted_as_in_keras():

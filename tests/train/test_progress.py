@@ -8,9 +8,10 @@ import pytest
 import easyflax.nnx as nnx
 from easyflax.models import Model
 from easyflax.train.logs import BatchLogs
+from easyflax.train.packing import Packing
 from easyflax.train.progress import ProgressBar, ProgressLine, make_progress
-from easyflax.train.step import Report
 
+LOSS = Packing(lambda: {"loss": jnp.zeros(())})
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 
 
@@ -81,9 +82,7 @@ class _Unfinished:
 
     def __array__(self, *args, **kwargs):
         assert self.ready, "the bar waited for the device"
-        return np.float32(0.25)
-
-    ndim = 0
+        return np.array([0.25], np.float32)
 
 
 def test_the_bar_never_waits_for_a_step(capsys, monkeypatch):
@@ -95,11 +94,11 @@ def test_the_bar_never_waits_for_a_step(capsys, monkeypatch):
     value = _Unfinished()
     for step in range(50):
         now[0] += 0.06
-        bar.on_train_batch_end(step, BatchLogs(Report({"loss": value})))
+        bar.on_train_batch_end(step, BatchLogs({"float32": value}, LOSS))
     assert "loss" not in capsys.readouterr().out
     value.ready = True
     now[0] += 1
-    bar.on_train_batch_end(50, BatchLogs(Report({"loss": jnp.ones(())})))
+    bar.on_train_batch_end(50, BatchLogs({"float32": jnp.ones(1)}, LOSS))
     assert "loss: 0.25" in capsys.readouterr().out
     bar.close()
 
@@ -113,6 +112,6 @@ def test_the_bar_is_drawn_at_most_ten_times_a_second(capsys, monkeypatch):
     capsys.readouterr()
     for step in range(1000):
         now[0] += 0.001
-        bar.on_train_batch_end(step, BatchLogs(Report({"loss": jnp.ones(())})))
+        bar.on_train_batch_end(step, BatchLogs({"float32": jnp.ones(1)}, LOSS))
     assert capsys.readouterr().out.count("\r") <= 11
     bar.close()
