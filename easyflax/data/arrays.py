@@ -64,7 +64,7 @@ class ArraySource:
 
     def first_batch(self) -> Batch:
         """Returns the first rows as they stand, as a batch of the usual shape."""
-        return self.batch(0)
+        return replace(self, seed=None).batch(0)
 
     def real_rows(self, position: int) -> int:
         """Returns how many rows of batch `position` are real, padding not counted."""

@@ -168,8 +168,8 @@ class Model:
         plan = plan_epochs(source, epochs, initial_epoch, steps_per_epoch, validation)
 
         self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
-        params = {"verbose": verbose, "epochs": plan.epochs, "steps": plan.steps_per_epoch}
-        with self._hooks(callbacks, verbose, params, self.history) as hooks:
+        params = {"epochs": plan.epochs, "steps": plan.steps_per_epoch, "validation": validation is not None}
+        with self._hooks(callbacks, verbose, params, self.history) as hooks, hooks.told_of_exceptions():
             with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
                 hooks.call("on_train_begin", {})
                 logs = run_epochs(
@@ -211,7 +211,7 @@ class Model:
         """
         compiled, binding = self._require_compiled("evaluate"), self._binding()
         source, steps = compiled.evaluation_data(binding, x, y, batch_size)
-        params = {"verbose": verbose, "epochs": 1, "steps": source.num_batches}
+        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
         layout = compiled.engine.layout
         with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
             logs = run_evaluation(self._arrays(binding, layout), source, steps, hooks, layout, interrupts)
@@ -239,7 +239,7 @@ class Model:
         layout = self._compiled.engine.layout if self._compiled else DataParallel()
         source = as_batches(x, batch_size=batch_size).padded(multiple_of=layout.num_devices)
         self._input_specs = specs(source.first_batch().x)
-        params = {"verbose": verbose, "epochs": 1, "steps": source.num_batches}
+        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
         with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
             arrays = self._arrays(binding, layout)
             return run_prediction(arrays, source, self._predict_step(binding), hooks, layout, interrupts)
@@ -390,7 +390,8 @@ class Model:
         progress = make_progress(verbose)
         shown = [progress] if progress else []
         try:
-            yield CallbackList([*list_of_callbacks(callbacks), *more, *shown], model=self, params=params)
+            listed = [*list_of_callbacks(callbacks), *more, *shown]
+            yield CallbackList(listed, model=self, params={"verbose": verbose, **params})
         finally:
             if progress:
                 progress.close()

@@ -22,7 +22,8 @@ class Callback:
     Attributes:
         model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook
             changes, weights or learning rate, holds from the next step on.
-        params: `{"verbose": ..., "epochs": ..., "steps": ...}` of the running call.
+        params: `verbose`, `epochs`, `steps` (an epoch) and `validation` (whether there is any) of the running
+            call, by name.
 
     Examples:
         >>> class PrintLoss(Callback):
@@ -47,6 +48,13 @@ class Callback:
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Called once at the end of `fit`, with the logs of the last epoch; not after an exception."""
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Called instead of `on_train_end` when an exception, such as KeyboardInterrupt, ends `fit`.
+
+        The model holds the weights of the last whole step. What this hook raises itself becomes a note on
+        `exception`, which goes on to the caller of `fit`.
+        """
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Called at the start of an epoch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from easyflax.train.callback import Callback
@@ -44,6 +45,19 @@ class CallbackList:
         """Calls the hook of every callback that overrides it."""
         for hook in self._hooks[name]:
             hook(*args)
+
+    @contextmanager
+    def told_of_exceptions(self) -> Iterator[None]:
+        """Calls `on_exception` with what the block raises, and lets it go on."""
+        try:
+            yield
+        except BaseException as exception:
+            for hook in self._hooks["on_exception"]:
+                try:
+                    hook(exception)
+                except Exception as another:
+                    exception.add_note(f"{hook.__qualname__} raised as well: {another!r}")
+            raise
 
     def train_batch_begin(self, batch: int) -> None:
         """Calls `on_train_batch_begin`."""

@@ -50,7 +50,8 @@ def _use(model, callback):
     history = model.fit(X, Y, 8, 2, 0, [callback], 0.25)
     model.evaluate(X, Y, batch_size=16, verbose=0, callbacks=[callback])
     model.predict(X, batch_size=16, verbose=0, callbacks=[callback])
-    return list(history.history), history.epoch, history.params
+    params = {name: history.params[name] for name in ("verbose", "epochs", "steps")}
+    return list(history.history), history.epoch, params
 
 
 @pytest.mark.slow
@@ -238,14 +239,36 @@ def test_after_an_exception_the_model_holds_the_weights_of_the_last_step(devices
         def on_train_end(self, logs=None):
             ended.append("end")
 
+    told = []
+
+    class Hear(Callback):
+        def on_exception(self, exception):
+            told.append((exception, self.model.get_weights()))
+            raise OSError("disk full")
+
     model, reference = _model(devices), _model(devices)
-    with pytest.raises(type(error)):
-        model.fit(X, Y, batch_size=5, verbose=0, callbacks=Fail())
+    with pytest.raises(type(error)) as raised:
+        model.fit(X, Y, batch_size=5, verbose=0, callbacks=[Fail(), Hear()])
+    assert raised.value is error is told[0][0]
+    assert "Hear.on_exception raised as well: OSError('disk full')" in error.__notes__[-1]
+    assert all(map(np.array_equal, told[0][1], model.get_weights()))
     reference.fit(X, Y, batch_size=5, verbose=0, steps_per_epoch=2)
     assert not ended
     assert all(map(np.array_equal, model.get_weights(), reference.get_weights()))
     model.fit(X, Y, verbose=0)
     assert model.step == 3
+
+
+def test_callbacks_know_whether_there_is_validation():
+    seen = []
+
+    class Note(Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.params["validation"])
+
+    _model().fit(X, Y, verbose=0, callbacks=Note())
+    _model().fit(X, Y, verbose=0, callbacks=Note(), validation_split=0.2)
+    assert seen == [False, True]
 
 
 def test_fit_within_fit_is_an_error():
