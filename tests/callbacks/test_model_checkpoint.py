@@ -69,7 +69,7 @@ def _run(callback, model, epochs, batches, folder, losses):
         ("{epoch}.keras", {"save_best_only": True, "initial_value_threshold": 1.5}),
         ("{epoch}-{batch}-{loss:.1f}.keras", {"save_freq": 3}),
         ("{epoch}-{batch}.keras", {"save_freq": 4, "save_best_only": True, "monitor": "loss"}),
-        ("{epoch}.weights.h5", {"save_freq": 1, "save_weights_only": True}),
+        ("{epoch}.weights.h5", {"save_freq": 4, "save_weights_only": True}),
         ("last.keras", {}),
     ],
 )
@@ -207,19 +207,35 @@ def test_a_state_that_is_not_finite_is_not_saved_and_the_last_good_one_stays(tmp
     np.testing.assert_array_equal(newest(tmp_path).restore({"params": {"w": jnp.zeros(1)}})["params"]["w"], 1)
 
 
-def test_a_failed_save_does_not_hide_the_exception_that_ended_the_run(tmp_path, monkeypatch):
-    callback = ModelCheckpoint(tmp_path)
-    callback.set_model(OurModel())
+class Fail(Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError("the user's own")
 
+
+def test_the_pending_save_is_finished_when_an_exception_ends_the_run(tmp_path):
+    with pytest.raises(RuntimeError, match="the user's own"):
+        _fit(_model(), epochs=2, callbacks=[ModelCheckpoint(tmp_path), Fail()])
+    assert newest(tmp_path).metadata["epoch"] == 1
+
+
+def test_a_failed_save_does_not_hide_the_exception_that_ended_the_run(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("easyflax.checkpoint.writer.write_manifest", full)
-    callback.on_epoch_end(0, {})
-    with pytest.warns(
-        UserWarning, match="KeyboardInterrupt ended the run, and its last save failed: .*No space left"
-    ):
-        callback.on_exception(KeyboardInterrupt())
+    with pytest.raises(RuntimeError, match="the user's own") as caught:
+        _fit(_model(), epochs=2, callbacks=[ModelCheckpoint(tmp_path), Fail()])
+    assert "No space left" in " ".join(caught.value.__notes__)
+
+
+def test_a_fit_that_validates_now_and_then_saves_the_best_of_these_epochs(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True)
+    model = Model(nnx.Linear(3, 1, rngs=nnx.Rngs(0)))
+    model.compile(optimizer="sgd", loss="mse")
+    history = _fit(model, epochs=4, callbacks=[checkpoint], validation_data=(X, Y), validation_freq=2)
+    assert len(history.history["val_loss"]) == 2
+    assert {path.name for path in tmp_path.iterdir()} <= {"2", "4"}
+    assert (tmp_path / "2").exists()
 
 
 def test_a_full_disk_is_reported_at_the_next_save(tmp_path, monkeypatch):
