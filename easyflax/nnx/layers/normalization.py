@@ -157,8 +157,8 @@ class RMSNorm(Module):
         >>> import jax.numpy as jnp
         >>> from easyflax import nnx
         >>> layer = nnx.RMSNorm(2, rngs=nnx.Rngs(0))
-        >>> (5 * layer(jnp.array([[1.0, 7.0]]))).round(3).tolist()  # the root mean square is 5
-        [[1.0, 7.0]]
+        >>> [round(y, 3) for y in layer(jnp.array([1.0, 7.0])).tolist()]  # divided by 5
+        [0.2, 1.4]
 
     Source: Zhang and Sennrich 2019, equation 4, https://arxiv.org/abs/1910.07467
     """

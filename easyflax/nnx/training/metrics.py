@@ -243,18 +243,22 @@ class Accuracy(Average):
         super().update(values=right, mask=mask)
 
     def _check(self, logits: jax.Array, labels: jax.Array) -> None:
-        classes = self.threshold is None
-        expected = logits.shape[:-1] if classes else logits.shape
-        if labels.shape != expected or (classes and logits.ndim == 0):
-            layout = "(..., classes) for labels of shape (...)" if classes else "the shape of the labels"
+        if self.threshold is not None:
+            fits = logits.shape == labels.shape
+            expected = (
+                "equal shapes. For binary classification pass one logit for each label; for several classes "
+                "no threshold."
+            )
+        else:
+            fits = logits.ndim > 0 and logits.shape[:-1] == labels.shape
+            expected = (
+                "(..., classes) and (...). For multi-class classification pass a logit for each class; for "
+                "binary classification threshold=0.5."
+            )
+        if not fits:
             raise ValueError(
                 f"{type(self).__name__}: got logits of shape {logits.shape} and labels of shape "
-                f"{labels.shape}, expected logits of {layout}. "
-                + (
-                    "For binary classification pass threshold=0.5."
-                    if classes
-                    else "For several classes leave threshold away."
-                )
+                f"{labels.shape}, expected {expected}"
             )
         if not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(
