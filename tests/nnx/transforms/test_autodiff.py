@@ -1,0 +1,293 @@
+"""`nnx.grad` and `nnx.value_and_grad`: against `jax.grad` of pure functions, closed forms, and errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from easyflax import nnx
+
+
+class Model(nnx.Module):
+    def __init__(self, rngs):
+        self.inner = nnx.Linear(3, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.outer = [nnx.Linear(4, 2, rngs=rngs)]
+
+    def __call__(self, x):
+        return self.outer[0](jnp.tanh(self.norm(self.inner(x))))
+
+
+X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+
+
+def loss(model, x):
+    return (model(x) ** 2).mean()
+
+
+def pure_dict(state):
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(state))
+
+
+def assert_close(ours, expected):
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, expected)
+
+
+# -- values
+
+
+def test_gradients_are_those_of_the_pure_function():
+    model = Model(nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(nnx.clone(model), nnx.Param, ...)
+
+    def pure(params, rest):
+        merged = nnx.merge(graphdef, params, rest, copy=True)
+        return loss(merged, X), nnx.state(merged, nnx.BatchStat)
+
+    (value, stats), grads = jax.value_and_grad(pure, has_aux=True)(params, rest)
+    ours, our_grads = nnx.value_and_grad(loss)(model, X)
+    np.testing.assert_allclose(ours, value, rtol=1e-6)
+    assert_close(pure_dict(our_grads), pure_dict(grads))
+    assert_close(pure_dict(nnx.state(model, nnx.BatchStat)), pure_dict(stats))
+    assert nnx.to_flat_state(our_grads).paths == nnx.to_flat_state(nnx.state(model, nnx.Param)).paths
+    assert all(type(leaf) is nnx.Param for leaf in nnx.to_flat_state(our_grads).leaves)
+
+
+def test_grad_is_value_and_grad_without_the_value():
+    model = Model(nnx.Rngs(0))
+    _, expected = nnx.value_and_grad(loss)(nnx.clone(model), X)
+    assert_close(pure_dict(nnx.grad(loss)(model, X)), pure_dict(expected))
+    for decorated in (nnx.grad()(loss), nnx.grad(argnums=0)(loss)):
+        assert_close(pure_dict(decorated(Model(nnx.Rngs(0)), X)), pure_dict(expected))
+
+
+def test_gradients_keep_kind_metadata_and_dtype():
+    class Half(nnx.Param):
+        pass
+
+    model = nnx.Dict(w=Half(jnp.ones(2, jnp.bfloat16), note="a"))
+    grads = nnx.grad(lambda m: (m.w * 3).sum())(model)
+    assert (type(grads.w), grads.w.note, grads.w.dtype) == (Half, "a", jnp.bfloat16)
+    assert grads.w is not model.w
+
+
+def test_aux_is_returned_with_modules_in_it():
+    model = Model(nnx.Rngs(0))
+
+    def f(model, x):
+        return loss(model, x), {"x": x, "model": model, "new": nnx.Param(x)}
+
+    (value, aux), grads = nnx.value_and_grad(f, has_aux=True)(model, X)
+    assert aux["model"] is model
+    assert aux["new"].value.shape == (5, 3)
+    assert value.shape == ()
+    only_grads, aux = nnx.grad(f, has_aux=True)(model, X)
+    assert aux["model"] is model
+    assert jax.tree.structure(only_grads) == jax.tree.structure(grads)
+
+
+# -- what is differentiated
+
+
+def quadratic(a, b):
+    return (a.w**2).sum() * b.sum()
+
+
+def test_argnums_select_arguments():
+    a, b = nnx.Dict(w=nnx.Param(jnp.array([1.0, 2.0]))), jnp.array([3.0, 4.0])
+    by_a, by_b = [14, 28], [5, 5]
+    assert nnx.grad(quadratic)(a, b).w.value.tolist() == by_a
+    assert nnx.grad(quadratic, argnums=1)(a, b).tolist() == by_b
+    assert nnx.grad(quadratic, argnums=-1)(a, b).tolist() == by_b
+    both = nnx.grad(quadratic, argnums=(0, 1))(a, b)
+    assert (both[0].w.value.tolist(), both[1].tolist()) == (by_a, by_b)
+    both = nnx.grad(quadratic, argnums=[1, 0])(a, b)
+    assert (both[0].tolist(), both[1].w.value.tolist()) == (by_b, by_a)
+    assert isinstance(nnx.grad(quadratic, argnums=(0,))(a, b), tuple)
+
+
+def test_arguments_can_be_given_by_name():
+    a, b = nnx.Dict(w=nnx.Param(jnp.array([1.0, 2.0]))), jnp.array([3.0, 4.0])
+    assert nnx.grad(quadratic)(a=a, b=b).w.value.tolist() == [14, 28]
+    assert nnx.grad(quadratic)(a, b=b).w.value.tolist() == [14, 28]
+    assert nnx.grad(lambda a, *, scale: a.w.sum() * scale)(a, scale=2.0).w.value.tolist() == [2, 2]
+
+
+def test_filters_select_variables():
+    model = nnx.Dict(
+        w=nnx.Param(jnp.array(2.0)), b=nnx.Param(jnp.array(3.0)), s=nnx.BatchStat(jnp.array(5.0))
+    )
+    model.array = jnp.array(7.0)
+
+    def f(model):
+        return model.w * model.b * model.s * model.array
+
+    def differentiated(**options):
+        return nnx.to_pure_dict(nnx.grad(f, **options)(model))
+
+    assert differentiated() == {"w": 105, "b": 70}
+    assert differentiated(argnums=nnx.DiffState(0, nnx.PathContains("b"))) == {"b": 70}
+    assert differentiated(argnums=nnx.DiffState(0, (nnx.BatchStat, nnx.PathContains("w")))) == {
+        "w": 105,
+        "s": 42,
+    }
+    assert differentiated(argnums=nnx.DiffState(0, ...)) == {"w": 105, "b": 70, "s": 42, "array": 30}
+    assert differentiated(wrt=nnx.BatchStat) == {"s": 42}
+
+
+def test_states_variables_and_containers_are_differentiated():
+    v = nnx.Param(jnp.array(3.0))
+    grad = nnx.grad(lambda v: v**2)(v)
+    assert (type(grad), float(grad.value)) == (nnx.Param, 6)
+    state = nnx.State({"a": v, "b": nnx.BatchStat(jnp.array(2.0))})
+    grads = nnx.grad(lambda s: s.a**2 * s.b)(state)
+    assert nnx.to_pure_dict(grads) == {"a": 12}
+    tree = {"m": nnx.Dict(w=v), "x": jnp.array(5.0), "pair": (nnx.Param(jnp.array(7.0)), 1)}
+    grads = nnx.grad(lambda t: t["m"].w * t["x"] * t["pair"][0] * 1.0, allow_int=True)(tree)
+    assert (float(grads["m"].w.value), float(grads["x"]), float(grads["pair"][0].value)) == (35, 21, 15)
+
+
+def test_complex_and_integer_inputs():
+    model = nnx.Dict(w=nnx.Param(jnp.array(1.0 + 2.0j)))
+    grads = nnx.grad(lambda m: m.w**2, holomorphic=True)(model)
+    np.testing.assert_allclose(grads.w.value, 2 * (1 + 2j))
+    model = nnx.Dict(w=nnx.Param(jnp.array(3)), v=nnx.Param(jnp.array(2.0)))
+    grads = nnx.grad(lambda m: m.w * m.v, allow_int=True)(model)
+    assert grads.w.dtype == jax.dtypes.float0
+    assert float(grads.v.value) == 3
+    with pytest.raises(TypeError, match="real- or complex-valued inputs"):
+        nnx.grad(lambda m: m.w * m.v)(model)
+
+
+# -- changes made inside
+
+
+def test_changes_made_by_the_function_are_kept():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)), n=0)
+
+    def f(model, rngs):
+        model.n += 1
+        model.hidden = nnx.Intermediate(model.w * 2)
+        rngs()
+        return model.hidden**2
+
+    rngs = nnx.Rngs(0)
+    grads = nnx.grad(f)(model, rngs)
+    assert nnx.to_pure_dict(grads) == {"w": 16}
+    assert (model.n, float(model.hidden.value), int(rngs.default.count.value)) == (1, 4, 1)
+    assert not isinstance(model.hidden.value, jax.core.Tracer)
+
+
+def test_a_parameter_can_be_assigned_inside():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+
+    def f(model):
+        value = model.w**2
+        model.w.value = jnp.array(7.0)
+        return value
+
+    assert nnx.to_pure_dict(nnx.grad(f)(model)) == {"w": 4}
+    assert float(model.w.value) == 7
+
+
+# -- together with other transforms
+
+
+def test_gradients_compose_with_jit_vmap_and_themselves():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+    cube = nnx.grad(lambda m: m.w**3)
+    assert float(nnx.jit(cube)(model).w.value) == 12
+    second = nnx.grad(lambda m: cube(m).w.value)
+    assert float(second(model).w.value) == 12
+    stack = nnx.Dict(w=nnx.Param(jnp.array([1.0, 2.0, 3.0])))
+    assert nnx.vmap(cube)(stack).w.value.tolist() == [3, 12, 27]
+
+
+def test_a_bound_method_is_differentiated_by_its_arguments():
+    class Scale(nnx.Module):
+        def __init__(self):
+            self.w = nnx.Param(jnp.array(3.0))
+            self.calls = nnx.Variable(jnp.array(0))
+
+        def __call__(self, x):
+            self.calls += 1
+            return self.w * x**2
+
+    model = Scale()
+    assert nnx.grad(model.__call__)(2.0) == 12
+    assert int(model.calls.value) == 1
+    assert float(nnx.grad(Scale.__call__)(model, 2.0).w.value) == 4
+
+
+# -- sharing
+
+
+def test_a_shared_variable_gets_the_whole_gradient_once():
+    w = nnx.Param(jnp.array(2.0))
+    model = nnx.Dict(a=nnx.Dict(w=w), b=nnx.Dict(w=w))
+    grads = nnx.grad(lambda m: m.a.w * m.b.w)(model)
+    assert nnx.to_pure_dict(grads) == {"a": {"w": 4}}
+    first, second = nnx.grad(lambda pair: pair[0].w * pair[1].w)((model.a, model.b))
+    assert (nnx.to_pure_dict(first), nnx.to_pure_dict(second)) == ({"w": 4}, {})
+    first, second = nnx.grad(lambda a, b: a.w * b.w, argnums=(0, 1))(model.a, model.b)
+    assert (nnx.to_pure_dict(first), nnx.to_pure_dict(second)) == ({"w": 4}, {})
+    grads = nnx.grad(lambda t: t["a"] * t["b"])({"a": w, "b": w})
+    assert float(grads["a"].value) == 4
+    assert len(jax.tree.leaves(grads)) == 1
+
+
+def test_gradients_of_a_list_of_modules_that_share_fit_the_optimizer():
+    w = nnx.Param(jnp.array(2.0))
+    models = [nnx.Dict(w=w), nnx.Dict(w=w, v=nnx.Param(jnp.array(3.0)))]
+    optimizer = nnx.Optimizer(models, optax.sgd(1.0), wrt=nnx.Param)
+    grads = nnx.grad(lambda ms: ms[0].w * ms[1].w * ms[1].v)(models)
+    optimizer.update(models, grads)
+    assert (float(w.value), float(models[1].v.value)) == (2 - 2 * 2 * 3, 3 - 4)
+
+
+@pytest.mark.parametrize("second", ["the same", "a part", "in a container"])
+def test_sharing_with_an_argument_that_is_not_differentiated_is_an_error(second):
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+    other = {"the same": model, "a part": model.w, "in a container": [{"x": model}]}[second]
+    with pytest.raises(ValueError, match=r"The same Param is reached from argument 0 at 'w', .* argument 1"):
+        nnx.grad(lambda a, b: a.w**2)(model, other)
+
+
+def test_sharing_what_is_not_differentiated_is_no_error():
+    shared = nnx.BatchStat(jnp.array(3.0))
+    a, b = nnx.Dict(w=nnx.Param(jnp.array(2.0)), s=shared), nnx.Dict(s=shared)
+
+    def f(a, b):
+        b.s += 1
+        return a.w * a.s
+
+    assert nnx.to_pure_dict(nnx.grad(f)(a, b)) == {"w": 4}
+    assert float(shared.value) == 4
+
+
+# -- errors
+
+
+def test_argnums_must_name_positional_arguments():
+    with pytest.raises(TypeError, match="argnums names argument 2, but the function was called with 1 "):
+        nnx.grad(lambda x: x, argnums=2)(1.0)
+    with pytest.raises(TypeError, match="argnums got a Dict, expected the position of an argument"):
+        nnx.grad(lambda m: 1.0, argnums=nnx.Dict(w=nnx.Param(1.0)))
+
+
+def test_the_function_must_return_a_scalar():
+    with pytest.raises(TypeError, match="scalar-output"):
+        nnx.grad(lambda x: x)(jnp.ones(2))
+
+
+def test_a_model_that_was_not_passed_cannot_be_changed():
+    model = nnx.Dict(s=nnx.BatchStat(jnp.array(1.0)))
+
+    def f(x):
+        model.s.value = x
+        return x
+
+    with pytest.raises(nnx.TraceContextError, match="Cannot change a BatchStat"):
+        nnx.grad(f)(2.0)
