@@ -107,7 +107,8 @@ def _train_one_epoch(
     should_stop: Callable[[], bool],
     interrupts: Interrupts,
 ) -> dict[str, float]:
-    session.begin_epoch()
+    if epoch > plan.initial_epoch:
+        session.next_epoch()
     first_step = session.steps_done
 
     def check(values: dict[str, Any]) -> None:

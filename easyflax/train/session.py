@@ -25,6 +25,7 @@ class CompiledSteps:
         self.train = layout.jit(partial(train_step, objective), donate_argnums=(0,))
         self.evaluate = layout.jit(partial(eval_step, objective), donate_argnums=(2,))
         self.fresh_metrics = layout.jit(objective.fresh_metrics)
+        self.start_counters = layout.jit(start_counters)
 
 
 class Session:
@@ -47,7 +48,7 @@ class Session:
         self, binding: Binding, steps: CompiledSteps, opt_state: Any, layout: DataParallel, step: int
     ):
         params, other = layout.copy_to_devices(binding.arrays())
-        counters = layout.jit(start_counters)(np.int32(step))
+        counters = steps.start_counters(np.int32(step))
         self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), counters)
         self.steps_done = step
         self.binding = binding
@@ -57,8 +58,8 @@ class Session:
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
 
-    def begin_epoch(self) -> None:
-        """Empties the accumulators.
+    def next_epoch(self) -> None:
+        """Empties the accumulators, between two epochs.
 
         Raises:
             ValueError: a callback changed the structure of the module.
@@ -87,7 +88,7 @@ class Session:
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
-        counters = self.layout.jit(start_counters)(np.int32(step))
+        counters = self.steps.start_counters(np.int32(step))
         self.state, self.steps_done = replace(self.state, counters=counters), step
 
     def close(self) -> Any:
