@@ -51,17 +51,26 @@ for _logits in (False, True):
     ]
 
 
-@pytest.mark.parametrize(("name", "arguments"), CASES)
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight", "none"])
-def test_the_loss_equals_kerass(name, arguments, weighted, reduction):
+def _assert_equals_kerass(name, arguments, weighted):
     y_true, y_pred = _sample(name, arguments.get("from_logits", False))
     weight = RNG.uniform(0, 2, size=6).astype("float32") if weighted else None
-    ours = getattr(losses, name)(**arguments, reduction=reduction)
-    theirs = getattr(keras.losses, name)(**arguments, reduction=reduction)
-    np.testing.assert_allclose(
-        ours(y_true, y_pred, weight), np.asarray(theirs(y_true, y_pred, weight)), rtol=2e-6, atol=1e-6
-    )
+    ours = getattr(losses, name)(**arguments)(y_true, y_pred, weight)
+    theirs = getattr(keras.losses, name)(**arguments)(y_true, y_pred, weight)
+    np.testing.assert_allclose(ours, np.asarray(theirs), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_the_loss_of_each_row_equals_kerass(name, arguments):
+    _assert_equals_kerass(name, {**arguments, "reduction": "none"}, weighted=False)
+
+
+@pytest.mark.parametrize("name", ["MeanAbsoluteError", "SparseCategoricalCrossentropy"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "reduction", ["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]
+)
+def test_the_batch_is_weighed_and_reduced_as_in_keras(name, weighted, reduction):
+    _assert_equals_kerass(name, {"reduction": reduction}, weighted)
 
 
 def test_probabilities_of_zero_and_one_are_clipped_as_in_keras():
