@@ -40,7 +40,9 @@ def canonicalize_dtype(*args: ArrayLike | None, dtype: DTypeLike | None = None, 
         dtype('float32')
     """
     if dtype is None:
-        dtype = jnp.result_type(*(jnp.asarray(x) for x in args if x is not None))
+        dtype = jnp.result_type(
+            *(x if isinstance(x, jax.Array) else jnp.asarray(x) for x in args if x is not None)
+        )
         if inexact and not jnp.issubdtype(dtype, jnp.inexact):
             dtype = jnp.promote_types(jnp.float32, dtype)
     if inexact and not jnp.issubdtype(dtype, jnp.inexact):
@@ -64,4 +66,10 @@ def promote_dtype(
         (dtype(bfloat16), dtype(bfloat16), None)
     """
     dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
-    return tuple(None if x is None else jnp.asarray(x, dtype) for x in args)
+    return tuple(None if x is None else _as(x, dtype) for x in args)
+
+
+def _as(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
+    if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+        return x  # as it is: converting takes as long as tracing a product
+    return jnp.asarray(x, dtype)
