@@ -305,8 +305,7 @@ class Model:
         weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")
 
     def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Returns everything that training has changed, as nested dicts of arrays that training never
-        deletes.
+        """Returns everything that training changes, as nested dicts of arrays that it never deletes.
 
         Args:
             weights_only: leaves out random streams, optimizer and step count.
@@ -345,8 +344,7 @@ class Model:
             engine.steps_done = int(state["counters"]["step"])
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Sets the state from the newest whole checkpoint in the folder `path`, as `ModelCheckpoint` writes
-        them.
+        """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.
 
         Raises:
             CheckpointError: there is none, or it is of another model.

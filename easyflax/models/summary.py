@@ -50,15 +50,16 @@ def layer_rows(module: nnx.Module, input_specs: Any = None) -> list[LayerRow]:
     modules = dict(nnx.iter_modules(module))
     owned = _own_variables(modules, binding)
     shown = [path for path in modules if owned[path] or not _has_modules_below(path, modules)]
-    return [
-        _row(path, modules[path], owned[path], outputs.get(path)) for path in sorted(shown, key=_by_position)
-    ]
+    called = {path: number for number, path in enumerate(outputs)}
+    shown.sort(key=lambda path: (called.get(path, len(called)), _by_position(path)))
+    return [_row(path, modules[path], owned[path], outputs.get(path)) for path in shown]
 
 
 def output_shapes(binding: Binding, input_specs: Any) -> dict[Path, Any]:
-    """Returns the shapes that each module returns when the model is called on `input_specs`, by path.
+    """Returns the shapes of what each module returns when the model is called on `input_specs`.
 
-    The model is called on shapes alone, in inference mode; nothing is computed.
+    The model is called on shapes alone, in inference mode; nothing is computed. The keys are the paths of the
+    modules, in the order in which they are called.
     """
     rows = jax.tree.leaves(input_specs)[0].shape[0]
     found: dict[Path, Any] = {}
@@ -67,13 +68,16 @@ def output_shapes(binding: Binding, input_specs: Any) -> dict[Path, Any]:
         copy = binding.rebuild({**params, **other})
         paths = {id(module): path for path, module in nnx.iter_modules(copy)}
 
-        def note(module: nnx.Module, output: Any) -> None:
+        def enter(module: nnx.Module) -> None:
             if id(module) in paths:
-                found.setdefault(
-                    paths[id(module)], jax.tree.map(lambda array: _free_rows(array, rows), output)
-                )
+                found.setdefault(paths[id(module)], None)
 
-        with _calls_noted({type(module) for _, module in nnx.iter_modules(copy)}, note):
+        def leave(module: nnx.Module, output: Any) -> None:
+            path = paths.get(id(module))
+            if path is not None and found[path] is None:  # the first call of several
+                found[path] = jax.tree.map(lambda array: _free_rows(array, rows), output)
+
+        with _calls_noted({type(module) for _, module in nnx.iter_modules(copy)}, enter, leave):
             call_in_mode(copy, x, training=False)
 
     jax.eval_shape(forward, *binding.arrays(), input_specs)
@@ -158,15 +162,17 @@ def _free_rows(array: Any, rows: int) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def _calls_noted(classes: Iterable[type], note: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Calls `note(module, output)` after every call of an instance of `classes`, for the time of the block.
+def _calls_noted(
+    classes: Iterable[type], enter: Callable[[Any], None], leave: Callable[[Any, Any], None]
+) -> Iterator[None]:
+    """Calls `enter(module)` and `leave(module, output)` around every call of an instance of `classes`.
 
     Python looks `__call__` up on the class, so that is where it is replaced; for a moment, and for all
     threads.
     """
     classes = [cls for cls in classes if any("__call__" in vars(base) for base in cls.__mro__)]
     before = {cls: vars(cls).get("__call__") for cls in classes}
-    wrapped = {cls: _noted(cls.__call__, note) for cls in classes}
+    wrapped = {cls: _noted(cls.__call__, enter, leave) for cls in classes}
     for cls, method in wrapped.items():
         cls.__call__ = method
     try:
@@ -179,11 +185,14 @@ def _calls_noted(classes: Iterable[type], note: Callable[[Any, Any], None]) -> I
                 cls.__call__ = method
 
 
-def _noted(method: Callable[..., Any], note: Callable[[Any, Any], None]) -> Callable[..., Any]:
+def _noted(
+    method: Callable[..., Any], enter: Callable[[Any], None], leave: Callable[[Any, Any], None]
+) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        enter(self)
         output = method(self, *args, **kwargs)
-        note(self, output)
+        leave(self, output)
         return output
 
     return call

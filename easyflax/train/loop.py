@@ -1,6 +1,7 @@
-"""The loops over batches: training, evaluation, prediction. They call hooks and never wait for the device
-themselves,
-except once an epoch, when its logs are read."""
+"""The loops over batches: training, evaluation and prediction.
+
+They call hooks, and do not wait for the device themselves except once an epoch, when its logs are read.
+"""
 
 from __future__ import annotations
 
@@ -194,8 +195,9 @@ def run_prediction(
     layout: DataParallel,
     interrupts: Interrupts,
 ) -> Any:
-    """Returns the outputs for all rows of `source`, in order, in the nesting the model returns, as NumPy
-    arrays.
+    """Returns the outputs for all rows of `source`, in order.
+
+    They are NumPy arrays in the nesting that the model returns.
 
     Args:
         arrays: returns the live arrays of the model; asked before each step, since hooks may change weights.

@@ -1,5 +1,4 @@
-"""What one sees during fit, evaluate and predict: a tqdm bar on a terminal or in a notebook, else a plain
-line.
+"""What one sees during fit, evaluate and predict: a tqdm bar where somebody watches, else a plain line.
 
 The bar is drawn at most ten times a second, and shows the newest logs that have already arrived: it never
 makes the loop wait for the device.

@@ -39,6 +39,20 @@ def test_rows_name_layers_with_their_shapes_and_parameters(model):
     assert sum(row.num_bytes for row in rows) == 42 * 4
 
 
+def test_rows_come_in_the_order_of_the_calls_where_it_is_known():
+    class Backwards(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.a, self.b, self.unused = (nnx.Linear(2, 2, rngs=rngs) for _ in range(3))
+
+        def __call__(self, x):
+            return self.a(self.b(x))
+
+    module = Backwards()
+    assert [row.path for row in layer_rows(module)] == ["a", "b", "unused"]
+    assert [row.path for row in layer_rows(module, specs_of_rows((2,)))] == ["b", "a", "unused"]
+
+
 def test_looking_for_shapes_leaves_the_model_and_its_classes_alone(model):
     before, state = (
         nnx.Linear.__call__,
