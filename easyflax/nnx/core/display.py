@@ -86,9 +86,15 @@ def _holds_data(value: Any) -> bool:
 
 
 def _array_text(value: Any) -> str:
-    if isinstance(value, (jax.Array, np.ndarray)) and math.prod(value.shape) > _SHOWN_ITEMS:
+    if isinstance(value, (jax.Array, np.ndarray)) and (
+        math.prod(value.shape) > _SHOWN_ITEMS or _is_deleted(value)
+    ):
         return f"Array(shape={value.shape}, dtype={value.dtype})"
     return repr(value)
+
+
+def _is_deleted(value: Any) -> bool:
+    return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.is_deleted()
 
 
 def count(value: Any) -> tuple[int, int]:

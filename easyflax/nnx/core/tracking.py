@@ -63,7 +63,9 @@ class Token:
         self.valid = False
         self.forget_values()
         root, walk = self._root(), self._walk()
-        if root is not None and root._walks and root._walks.get(self._key, (None,))[0] is walk:
+        if root is None or walk is None or not root._walks:
+            return
+        if root._walks.get(self._key, (None,))[0] is walk:
             del root._walks[self._key]
 
     def is_in_use(self) -> bool:

@@ -125,7 +125,7 @@ class Walk:
         Raises:
             TraceContextError: a variable belongs to another trace level.
         """
-        self.check_trace()
+        self._check_trace(positions)
         variables, count, kept = self.variables, len(self.variables), self.kept_values
         for position, value in zip(positions, values, strict=True):
             if position < count:
@@ -135,18 +135,32 @@ class Walk:
                 container[key] = value
             if kept is not None:
                 kept[position] = value
-        for peer in self.token.peers if self.token is not None else ():
-            peer.forget_values()
+        if self.token is not None:
+            for peer in self.token.peers:
+                peer.forget_values()
+        else:
+            self._tell_others(positions)
 
-    def check_trace(self) -> None:
-        """Raises a TraceContextError if a leaf may not be changed at the trace level that is running."""
+    def _tell_others(self, positions: Sequence[int]) -> None:
+        """Does what `peers` do for a kept walk: other walks over the same objects must read their values anew."""
+        for position in positions:
+            if position < len(self.variables):
+                self.variables[position]._value_changed()
+        if any(position >= len(self.variables) for position in positions):
+            for node in self.nodes or ():
+                if isinstance(node, Tracked):
+                    node._value_changed()
+
+    def _check_trace(self, positions: Sequence[int]) -> None:
+        """Raises a TraceContextError if one of the leaves may not be changed at the trace level that is running."""
         trace = current_trace()
         if self._trace is not None and self._trace == trace:
             return
         paths = self.graphdef.paths()
         made_at = [*(variable._trace for variable in self.variables), *self._slot_traces]
-        for made, path in zip(made_at, [*paths.variables, *paths.arrays], strict=True):
-            if made != trace:
+        for position in positions:
+            if made_at[position] != trace:
+                path = [*paths.variables, *paths.arrays][position]
                 where = (
                     "/".join(map(str, path[1:] if len(self.graphdef.roots) > 1 else path)) or "the argument"
                 )
@@ -156,7 +170,8 @@ class Walk:
                     "transform that is running around that call (jax.jit, jax.grad, jax.vmap, ...).\n"
                     "Use the nnx version of the outer transform and pass the module to it as an argument."
                 )
-        self._trace = trace
+        if all(made == trace for made in made_at):
+            self._trace = trace  # nothing to check as long as this trace level runs
 
     def _items_are_same(self) -> bool:
         for container, keys, values in self._guards:
