@@ -94,7 +94,7 @@ def _array_text(value: Any) -> str:
 
 
 def _is_deleted(value: Any) -> bool:
-    return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.is_deleted()
+    return getattr(value, "is_deleted", bool)()
 
 
 def count(value: Any) -> tuple[int, int]:

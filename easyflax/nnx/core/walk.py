@@ -142,7 +142,7 @@ class Walk:
             self._tell_others(positions)
 
     def _tell_others(self, positions: Sequence[int]) -> None:
-        """Does what `peers` do for a kept walk: other walks over the same objects must read their values anew."""
+        """Makes kept walks over the same objects read their values anew, as `peers` do for a kept walk."""
         for position in positions:
             if position < len(self.variables):
                 self.variables[position]._value_changed()
@@ -152,7 +152,7 @@ class Walk:
                     node._value_changed()
 
     def _check_trace(self, positions: Sequence[int]) -> None:
-        """Raises a TraceContextError if one of the leaves may not be changed at the trace level that is running."""
+        """Raises a TraceContextError if one of the leaves may not be changed at the running trace level."""
         trace = current_trace()
         if self._trace is not None and self._trace == trace:
             return
