@@ -94,7 +94,10 @@ def _array_text(value: Any) -> str:
 
 
 def _is_deleted(value: Any) -> bool:
-    return getattr(value, "is_deleted", bool)()
+    try:
+        return isinstance(value, jax.Array) and value.is_deleted()
+    except jax.errors.ConcretizationTypeError:  # a tracer
+        return False
 
 
 def count(value: Any) -> tuple[int, int]:
