@@ -14,6 +14,7 @@ from easyflax.data import ArraySource, Batch, as_batches
 from easyflax.distribution import DataParallel
 from easyflax.metrics import Metric
 from easyflax.models.arguments import validation_epochs
+from easyflax.models.by_structure import ByStructure
 from easyflax.train.binding import Binding
 from easyflax.train.engine import Engine
 from easyflax.train.loop import Validation
@@ -51,17 +52,18 @@ class Compiled:
         self.metrics: list[Metric] = []
         self._loss = easyflax.losses.get(loss)
         self._metric_specs = _listed(metrics)
-        self._steps: dict[Any, CompiledSteps] = {}
+        self._steps = ByStructure[CompiledSteps]()
 
     def steps_for(self, binding: Binding, batch: Batch) -> CompiledSteps:
         """Returns the steps for data like `batch`: the same ones while neither model nor data change."""
-        key = (binding.graphdef, _signature(batch))
-        if key not in self._steps:
+
+        def make() -> CompiledSteps:
             objective = build_objective(
                 binding, batch, loss=self._loss, metrics=self._metric_specs, optimizer=self.engine.optimizer
             )
-            self._steps[key] = CompiledSteps(objective, self.engine.layout)
-        steps = self._steps[key]
+            return CompiledSteps(objective, self.engine.layout)
+
+        steps = self._steps.get((_signature(batch), binding.graphdef), make)
         self.metrics = list(steps.objective.metrics.values())
         return steps
 

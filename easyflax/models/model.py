@@ -20,6 +20,7 @@ from easyflax.errors import NotCompiledError
 from easyflax.metrics import Metric
 from easyflax.models import weights
 from easyflax.models.arguments import plan_epochs
+from easyflax.models.by_structure import ByStructure
 from easyflax.models.compiled import Compiled
 from easyflax.models.optimizer_view import OptimizerView
 from easyflax.models.summary import print_summary, specs_of_rows
@@ -78,7 +79,7 @@ class Model:
         self.stop_training = False
         self.history: History | None = None
         self._compiled: Compiled | None = None
-        self._predict_steps: dict[Any, Callable[..., Any]] = {}  # jitted, for each structure of the module
+        self._predict_steps = ByStructure[Callable[..., Any]]()  # jitted
         self._input_specs: Any = None  # shapes and dtypes of the last inputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -377,9 +378,9 @@ class Model:
         return lambda: placed
 
     def _predict_step(self, binding: Binding) -> Callable[..., Any]:
-        if binding.graphdef not in self._predict_steps:
-            self._predict_steps[binding.graphdef] = jax.jit(partial(predict_step, binding.apply))
-        return self._predict_steps[binding.graphdef]
+        return self._predict_steps.get(
+            binding.graphdef, lambda: jax.jit(partial(predict_step, binding.apply))
+        )
 
     @contextmanager
     def _hooks(

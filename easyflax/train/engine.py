@@ -69,7 +69,12 @@ class Engine:
         return self._opt_state
 
     def set_opt_state(self, opt_state: Any, binding: Binding) -> None:
-        """Replaces the optimizer state by copies of the arrays of `opt_state`."""
+        """Replaces the optimizer state by copies of the arrays of `opt_state`.
+
+        Raises:
+            ValueError: it is the state of another optimizer, or for other parameters.
+        """
+        self._check_fits(opt_state, self.opt_state(binding))
         opt_state = self.layout.copy_to_devices(opt_state)
         if self.session:
             self.session.set_opt_state(opt_state)
@@ -94,6 +99,16 @@ class Engine:
         if self.session:
             self.session.set_step(step)
         self._steps_done = step
+
+    @staticmethod
+    def _check_fits(new: Any, old: Any) -> None:
+        new_shapes, old_shapes = (jax.tree.map(jax.numpy.shape, state) for state in (new, old))
+        if new_shapes != old_shapes:
+            raise ValueError(
+                f"The optimizer state has {len(jax.tree.leaves(new))} arrays, expected "
+                f"{len(jax.tree.leaves(old))} of the structure and shapes that this optimizer has for this "
+                f"model. Compile the model as it was when the state was taken."
+            )
 
     def _prepare(self, binding: Binding) -> None:
         shapes = _shapes(binding)

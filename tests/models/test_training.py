@@ -1,5 +1,7 @@
 """fit, evaluate and predict against loops written by hand in plain JAX and optax."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -299,6 +301,30 @@ def test_steps_are_compiled_once_and_stay_so_across_fits(data):
     model.optimizer.learning_rate = 1e-4
     model.fit(x, y, batch_size=8, verbose=0)
     assert len(traces) == before == 3  # the checks, the train step, the evaluation step
+
+
+def test_a_configuration_that_cannot_be_hashed_is_no_obstacle(data):
+    @dataclasses.dataclass
+    class Config:
+        scale: float
+
+    class Scaled(Net):
+        def __init__(self, config):
+            super().__init__()
+            self.config = config
+
+        def __call__(self, x):
+            return super().__call__(x) * self.config.scale
+
+    models = [Model(Scaled(Config(scale))) for scale in (1.0, 1.0, 0.0)]
+    for model in models:
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(*data, verbose=0)
+    first, second, zero = (model.predict(data[0], verbose=0) for model in models)
+    assert np.array_equal(first, second)
+    assert not zero.any()
+    models[0].module.config = Config(0.0)
+    assert not models[0].predict(data[0], verbose=0).any()
 
 
 def test_a_changed_structure_is_noticed(data):

@@ -119,6 +119,14 @@ def test_a_state_may_be_set_from_within_a_fit():
     assert _equal(model.get_state()["opt_state"], reference.get_state()["opt_state"])
 
 
+def test_the_optimizer_state_of_another_optimizer_is_refused():
+    model, other = _model(), _model()
+    other.compile("sgd", "mse")
+    message = r"The optimizer state has \d+ arrays, expected 2 of the structure.*Compile the model as it was"
+    with pytest.raises(ValueError, match=message):
+        other.set_state(model.get_state())
+
+
 def test_weights_only_leaves_out_random_streams_and_the_optimizer():
     model = Model(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
     assert model.get_state(weights_only=True) == {"params": {}, "other": {}}
