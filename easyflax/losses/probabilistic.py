@@ -165,10 +165,12 @@ class SparseCategoricalCrossentropy(Crossentropy):
         check_integer(self.name, y.dtype, f" from {smallest} to {largest}")
         classes = output_shape[-1]
         if smallest < 0 or largest >= classes:
+            advice = "Renumber the labels from 0"
+            if smallest >= 0:
+                advice += f", or let the model end in {largest + 1} units"
             raise ValueError(
                 f"{self.name}: labels go from {smallest} to {largest}, expected class indices from 0 to "
-                f"{classes - 1} for {classes} classes. Let the model end in {max(largest + 1, 2)} units, or "
-                "renumber the labels."
+                f"{classes - 1} for {classes} classes. {advice}."
             )
 
 
