@@ -300,7 +300,8 @@ class Model:
         """Reads weights that `save_weights` of an equal model wrote.
 
         Raises:
-            CheckpointError: the file is missing or damaged.
+            FileNotFoundError: there is no such file.
+            CheckpointError: the file is damaged.
             ValueError: it is of another model.
         """
         weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")

@@ -90,6 +90,14 @@ class Binding:
         nnx.pop(module, nnx.Intermediate)
         return module
 
+    def set_plain_arrays(self, values: Arrays) -> None:
+        """Sets the arrays that are attributes without a variable; other entries of `values` are left alone."""
+        plain = [name for name, leaf in self.other.items() if not isinstance(leaf, nnx.Variable)]
+        if plain:
+            nnx.update(
+                self._module, nnx.from_flat_state([(self._paths[name], values[name]) for name in plain])
+            )
+
     def check_unchanged(self) -> None:
         """Raises if the module has other variables by now; costs little and fetches no values.
 
@@ -127,6 +135,7 @@ class Loan:
     """
 
     def __init__(self, binding: Binding, layout: DataParallel, current: Callable[[], Arrays]):
+        self._binding = binding
         self._variables = binding.variables
         self._layout = layout
         self._current = current
@@ -159,9 +168,13 @@ class Loan:
         return checked
 
     def close(self) -> None:
-        """Gives the live arrays themselves to the variables, unless they are home already."""
+        """Gives the live arrays themselves to the variables, unless they are home already.
+
+        Arrays that are plain attributes get their values only now: nothing tells when somebody reads them.
+        """
         if self.is_out:
             self._hand_out(self._layout.bring_home(self._current_values()))
+        self._binding.set_plain_arrays(self._layout.bring_home(self._current()))
 
     def _current_values(self) -> Arrays:
         current = self._current()

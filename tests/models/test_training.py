@@ -335,3 +335,26 @@ def test_a_changed_structure_is_noticed(data):
     with pytest.warns(UserWarning, match="the optimizer starts afresh"):
         model.fit(*data, verbose=0)
     assert model.predict(data[0], verbose=0).shape == (ROWS, CLASSES)
+
+
+class CountsCalls(nnx.Module):
+    def __init__(self):
+        self.layer = nnx.Linear(4, 1, rngs=nnx.Rngs(0))
+        self.calls = jnp.zeros(())  # an array without a variable
+
+    def __call__(self, x):
+        self.calls = self.calls + 1
+        return self.layer(x)
+
+
+def test_arrays_without_a_variable_are_trained_in_place_too():
+    module = CountsCalls()
+    model = Model(module)
+    model.compile(optimizer="sgd", loss="mse")
+    x = np.ones((64, 4), np.float32)
+    model.fit(x, x.sum(axis=1), epochs=2, verbose=0)
+    assert module.calls == 4
+    model.fit(x, x.sum(axis=1), epochs=1, verbose=0)
+    assert module.calls == 6
+    model.predict(x, verbose=0)
+    assert module.calls == 6
