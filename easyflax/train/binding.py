@@ -91,12 +91,11 @@ class Binding:
         return module
 
     def set_plain_arrays(self, values: Arrays) -> None:
-        """Sets the arrays that are attributes without a variable; other entries of `values` are left alone."""
+        """Sets the arrays that are attributes without a variable; leaves other entries of `values` alone."""
         plain = [name for name, leaf in self.other.items() if not isinstance(leaf, nnx.Variable)]
         if plain:
-            nnx.update(
-                self._module, nnx.from_flat_state([(self._paths[name], values[name]) for name in plain])
-            )
+            state = nnx.from_flat_state([(self._paths[name], values[name]) for name in plain])
+            nnx.update(self._module, state)
 
     def check_unchanged(self) -> None:
         """Raises if the module has other variables by now; costs little and fetches no values.
