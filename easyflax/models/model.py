@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,30 @@ class Model:
         return self.history
 
     # -- evaluation and prediction
+
+    @overload
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        *,
+        callbacks: Callbacks = None,
+        return_dict: Literal[True],
+    ) -> dict[str, float]: ...
+
+    @overload
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        *,
+        callbacks: Callbacks = None,
+        return_dict: bool = False,
+    ) -> Any: ...  # a float or a list, by the number of metrics; for type checkers either
 
     def evaluate(
         self,

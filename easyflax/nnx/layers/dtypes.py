@@ -69,7 +69,7 @@ def promote_dtype(
     return tuple(None if x is None else _as(x, dtype) for x in args)
 
 
-def _as(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
+def _as(x: ArrayLike, dtype: DTypeLike | None) -> jax.Array:
     if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
         return x  # as it is: converting takes as long as tracing a product
     return jnp.asarray(x, dtype)
