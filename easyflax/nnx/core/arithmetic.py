@@ -12,6 +12,10 @@ class ActsAsValue:
 
     __slots__ = ()
 
+    __array_priority__ = (
+        100  # NumPy arrays on the left of an operator leave it to us, as they do for JAX arrays
+    )
+
     def get_value(self, *, index: Any = ...) -> Any:
         """Returns the value, or a part of it."""
         raise NotImplementedError
@@ -25,6 +29,12 @@ class ActsAsValue:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         return self.get_value().__array__(*args, **kwargs)
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.get_value().__dlpack__(*args, **kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.get_value().__dlpack_device__()
 
     def __getitem__(self, index: Any) -> Any:
         return self.get_value(index=index)

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from easyflax.nnx.core.filters import Filter, to_predicate
-from easyflax.nnx.core.state import from_flat_state
+from easyflax.nnx.core.filters import Everything, Filter, OfType, to_predicate
+from easyflax.nnx.core.state import State, from_flat_state
 from easyflax.nnx.core.variables import Param, Variable
 from easyflax.nnx.transforms.lift import (
     Call,
@@ -47,7 +47,7 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    wrt: Filter = Param,
+    wrt: Filter = _MISSING,
 ) -> Any:
     """Returns a function that computes the gradient of `f`; see `value_and_grad`.
 
@@ -83,7 +83,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    wrt: Filter = Param,
+    wrt: Filter = _MISSING,
 ) -> Any:
     """Returns a function that computes `f` and its gradient.
 
@@ -95,7 +95,8 @@ def value_and_grad(
         has_aux: `f` also returns something that is not differentiated.
         holomorphic: `f` is a holomorphic function of complex numbers.
         allow_int: allow integer inputs; their gradients have dtype float0.
-        wrt: which variables of modules, where `argnums` does not say.
+        wrt: which variables, where `argnums` does not say: by default those of kind `nnx.Param` of modules,
+            and all of states and variables.
 
     Returns:
         a function that returns `(value, gradient)`. The gradient of a module is a `State` of variables of the
@@ -145,7 +146,7 @@ class _Wanted:
 
     def __init__(self, call: Call, request: DiffState, position: int, taken: set[int]) -> None:
         self.position = position
-        self.predicate = to_predicate(request.filter)
+        self.filter = request.filter
         places = dict(call.spec.places)
         self.tree = None if position in places else call.args[position]
         self.roots = [places[position]] if self.tree is None else [slot.index for slot in slots_in(self.tree)]
@@ -153,9 +154,12 @@ class _Wanted:
 
     def _matching(self, call: Call, root: int, taken: set[int]) -> list[tuple[tuple[Any, ...], int]]:
         graphdef = call.spec.graphdef
+        is_whole = isinstance(call.objects[root], (State, Variable))
+        default = Everything() if is_whole else OfType(Param)
+        predicate = default if self.filter is _MISSING else to_predicate(self.filter)
         found = []
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
-            if leaf not in taken and self.predicate(path, leaf_value(call, leaf)):
+            if leaf not in taken and predicate(path, leaf_value(call, leaf)):
                 taken.add(leaf)
                 found.append((path, leaf))
         return found
