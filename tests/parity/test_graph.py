@@ -289,6 +289,7 @@ def arithmetic(lib: Any) -> Any:
     return [
         a + b, a - 1, 2 * b, b / a, a // 2, a % 2, b**2, -a, abs(a), a @ b, a == b, b[0],
         1 - b, 2**b, 1 / b, a.T, b.sum(), jnp.sin(b), len(a),
+        np.ones(2) + b, np.float32(2) * b, np.ones(2) @ b,
     ]  # fmt: skip
 
 

@@ -454,7 +454,7 @@ def mutable_ids(root):
     }
 
 
-PROPERTY = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 
 
 @PROPERTY

@@ -147,6 +147,16 @@ def test_unary_operations_are_those_of_the_value(name):
     np.testing.assert_array_equal(function(nnx.Param(jnp.asarray(X))), function(X))
 
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "eq", "lt", "matmul"])
+def test_a_numpy_array_on_the_left_gives_a_jax_array(name):
+    function = getattr(operator, name)
+    for left in (X, X[0]) if name != "matmul" else (X,):
+        got = function(left, nnx.Param(jnp.asarray(Y)))
+        assert isinstance(got, jax.Array)
+        np.testing.assert_allclose(got, function(left, Y), rtol=1e-6)
+        np.testing.assert_allclose(nnx.jit(lambda v: function(left, v))(nnx.Param(jnp.asarray(Y))), got)
+
+
 def test_scalars_convert_to_python_numbers():
     v = nnx.Variable(jnp.array(2.6))
     assert (int(v), round(float(v), 3), complex(v).imag, bool(v)) == (2, 2.6, 0.0, True)
@@ -225,7 +235,7 @@ def test_a_kind_is_the_class():
 
 def test_copies_share_nothing_and_keep_kind_and_metadata():
     v = nnx.BatchStat(jnp.ones(2), note="a")
-    for other in (v.copy(), v.replace(), v.to_state(), copy.copy(v)):
+    for other in (v.copy(), v.replace(), v.to_state(), copy.copy(v), copy.deepcopy(v)):
         assert type(other) is nnx.BatchStat
         assert other.get_metadata() == {"note": "a"}
         other[...] = 5

@@ -142,8 +142,11 @@ def test_states_variables_and_containers_are_differentiated():
     grad = nnx.grad(lambda v: v**2)(v)
     assert (type(grad), float(grad.value)) == (nnx.Param, 6)
     state = nnx.State({"a": v, "b": nnx.BatchStat(jnp.array(2.0))})
-    grads = nnx.grad(lambda s: s.a**2 * s.b)(state)
-    assert nnx.to_pure_dict(grads) == {"a": 12}
+    # A state holds what was selected already: all of it is differentiated, unless a filter says otherwise.
+    assert nnx.to_pure_dict(nnx.grad(lambda s: s.a**2 * s.b)(state)) == {"a": 12, "b": 9}
+    params_only = nnx.DiffState(0, nnx.Param)
+    assert nnx.to_pure_dict(nnx.grad(lambda s: s.a**2 * s.b, argnums=params_only)(state)) == {"a": 12}
+    assert float(nnx.grad(lambda v: v**2)(state.b).value) == 4
     tree = {"m": nnx.Dict(w=v), "x": jnp.array(5.0), "pair": (nnx.Param(jnp.array(7.0)), 1)}
     grads = nnx.grad(lambda t: t["m"].w * t["x"] * t["pair"][0] * 1.0, allow_int=True)(tree)
     assert (float(grads["m"].w.value), float(grads["x"]), float(grads["pair"][0].value)) == (35, 21, 15)
