@@ -91,6 +91,27 @@ def test_dataclass_fields_declare_marks():
     assert nnx.jit(lambda m: m.kernel + m.step)(module).tolist() == [1, 1, 1]
 
 
+def test_what_is_marked_static_must_hold_no_data():
+    class Labelled(nnx.Module):
+        label: nnx.Static[Any]
+
+        def __init__(self, label):
+            self.label = label
+
+    assert Labelled(("a", 1)).label == ("a", 1)
+    for value, name in (
+        (jnp.ones(2), "ArrayImpl"),
+        ([nnx.Param(1)], "Param"),
+        ({"x": Labelled(1)}, "Labelled"),
+    ):
+        with pytest.raises(ValueError, match=f"The static attribute 'label' of Labelled got {name}"):
+            Labelled(value)
+    with pytest.raises(ValueError, match=r"The static attribute 'a' of Dict got ndarray.*\nMark it"):
+        nnx.Dict(a=nnx.static(np.ones(2)))
+    with pytest.raises(ValueError, match="The static attribute '0' of List got Param"):
+        nnx.List([nnx.static(nnx.Param(1))])
+
+
 def test_a_value_and_field_options_together_are_refused():
     with pytest.raises(TypeError, match=r"Got both a value and the field options \['default'\]"):
         nnx.data(1, default=2)
@@ -270,14 +291,16 @@ def test_a_module_made_inside_a_transform_can_be_changed_there():
 
 
 def test_deep_copies_and_pickles_keep_structure_and_sharing():
-    shared = nnx.Dict(n=1)
+    shared = nnx.Dict(n=1, w=nnx.Param(np.ones(2)))
     module = nnx.Dict(a=shared, b=shared, mark=nnx.data(5), plain=[shared])
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert other.a is other.b is other.plain[0]
         assert other.a is not shared
-        assert nnx.to_pure_dict(nnx.state(other)) == {"mark": 5}
+        assert type(other.a.w) is nnx.Param
+        assert nnx.graphdef(other) == nnx.graphdef(module)
         other.a.n = 2
-    assert shared.n == 1
+        other.a.w.value = np.zeros(2)
+    assert (shared.n, shared.w.value.tolist()) == (1, [1, 1])
 
 
 def test_a_module_with_weights_survives_pickling():
