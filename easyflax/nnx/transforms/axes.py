@@ -202,7 +202,7 @@ def axes_after(
     graphdef = outcome.after or call.spec.graphdef
     origins: Sequence[int | None] = range(graphdef.num_leaves)
     if outcome.after is not None:
-        origins = [*outcome.variable_origins, *[None] * graphdef.num_arrays]
+        origins = outcome.leaf_origins
     found = {leaf: (leaf_axes[old], "an argument") for leaf, old in enumerate(origins) if old is not None}
     for _, root, spec in _places(call, in_axes) if outcome.after is not None else ():
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):

@@ -135,14 +135,14 @@ class Outcome:
         outputs: references to the objects in the output, in that structure.
         after: the structure after the call; None when it is the one before.
         node_origins: for each node of `after` its number before, or None for a new one.
-        variable_origins: likewise for the variables.
+        leaf_origins: likewise for the leaves; an array without a variable is known by its identity.
     """
 
     leaves: tuple[int, ...]
     outputs: tuple[Ref, ...] = ()
     after: GraphDef[Any] | None = None
     node_origins: tuple[int | None, ...] = ()
-    variable_origins: tuple[int | None, ...] = ()
+    leaf_origins: tuple[int | None, ...] = ()
     is_plain: bool = False  # same structure, no objects in the output, and `Walk.store` can set all leaves
 
 
@@ -286,11 +286,16 @@ def _compare(
     _check_made_inside(after)
     known_nodes = {id(node): i for i, node in enumerate(nodes)}
     known_variables = {id(variable): i for i, variable in enumerate(variables)}
-    origins = tuple(known_variables.get(id(variable)) for variable in after.variables)
+    known_arrays = {id(values[i]): i for i in range(len(variables), len(values))}
+    count = len(after.variables)
+    origins = (
+        *(known_variables.get(id(variable)) for variable in after.variables),
+        *(known_arrays.get(id(array)) for array in new_values[count:]),
+    )
     leaves = tuple(
         i
-        for i, value in enumerate(new_values)
-        if i >= len(origins) or (origin := origins[i]) is None or value is not values[origin]
+        for i, (value, origin) in enumerate(zip(new_values, origins, strict=True))
+        if origin is None or value is not values[origin]
     )
     node_origins = tuple(
         known_nodes.get(id(node)) if row.is_reference else None
@@ -341,7 +346,7 @@ def also_return(
     if outcome.after is None:
         new = {**{i: values[i] for i in leaves}, **new}
     else:
-        numbers = {origin: i for i, origin in enumerate(outcome.variable_origins) if origin is not None}
+        numbers = {origin: i for i, origin in enumerate(outcome.leaf_origins) if origin is not None}
         new = {**{numbers[i]: values[i] for i in leaves if i in numbers}, **new}
     order = tuple(sorted(new))
     return [new[i] for i in order], dataclasses.replace(outcome, leaves=order)
@@ -377,11 +382,12 @@ def _restructure(
         outcome = dataclasses.replace(
             outcome,
             node_origins=tuple(i if row.is_reference else None for i, row in enumerate(after.nodes)),
-            variable_origins=tuple(range(len(after.variables))),
+            leaf_origins=tuple(range(after.num_leaves)),
         )
     new = dict(zip(outcome.leaves, values, strict=True))
     variables: list[Variable[Any]] = []
-    for i, (row, origin) in enumerate(zip(after.variables, outcome.variable_origins, strict=True)):
+    for i, row in enumerate(after.variables):
+        origin = outcome.leaf_origins[i]
         if origin is None:
             variables.append(row.type.from_metadata(new[i], dict(row.metadata)))
             continue
@@ -391,9 +397,11 @@ def _restructure(
         if dict(row.metadata) != variable._metadata:
             variable.set_metadata(dict(row.metadata))
         variables.append(variable)
-    count = len(after.variables)
-    kept = found.arrays()
-    arrays = [new[count + i] if count + i in new else kept[i] for i in range(after.num_arrays)]
+    old = found.values()
+    arrays = []
+    for i in range(len(after.variables), after.num_leaves):
+        origin = outcome.leaf_origins[i]
+        arrays.append(new[i] if i in new or origin is None else old[origin])
     nodes = collect_nodes(found.graphdef, call.objects)
     existing = [None if origin is None else nodes[origin] for origin in outcome.node_origins]
     return assemble(after, variables, arrays, existing), variables

@@ -293,7 +293,7 @@ class _Info:
 def _before(outcome: Outcome, leaf: int) -> int | None:
     if outcome.after is None:
         return leaf
-    return outcome.variable_origins[leaf] if leaf < len(outcome.variable_origins) else None
+    return outcome.leaf_origins[leaf]
 
 
 def _same_carry(old: Any, new: Any, roots: Sequence[Ref], outcome: Outcome) -> bool:
