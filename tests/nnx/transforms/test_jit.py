@@ -470,7 +470,12 @@ def static(model, i, _):
     model.number = i
 
 
-OPERATIONS = [add, grow, share, nest, descend, drop, static]
+def annotate(model, i, _):
+    for name in leaf_names(model)[i % 2 :: 2]:
+        getattr(model, name).note = i
+
+
+OPERATIONS = [add, grow, share, nest, descend, drop, static, annotate]
 
 
 def summary(root):
@@ -479,10 +484,10 @@ def summary(root):
     for path, value in nnx.iter_graph(root):
         if isinstance(value, (nnx.Variable, nnx.Pytree, list, dict)):
             number = numbers.setdefault(id(value), len(numbers))
-            inside = float(value.value) if isinstance(value, nnx.Variable) else None
-            rows.append((path, type(value), number, inside))
+            inside = (float(value.value), value.get_metadata()) if isinstance(value, nnx.Variable) else ()
+            rows.append((path, type(value), number, *inside))
         else:
-            rows.append((path, None, None, float(value)))
+            rows.append((path, float(value)))
     return rows
 
 
