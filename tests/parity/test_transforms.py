@@ -361,6 +361,7 @@ def test_a_program_gives_what_it_gives_on_flax(program):
     assert_same_outcome(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spelling", "compiled"), [("newer", False), ("newer", True), ("older", True)], ids=str
 )

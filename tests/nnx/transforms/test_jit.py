@@ -43,9 +43,13 @@ def test_new_values_are_written_back():
 
 def test_what_did_not_change_stays_the_same_array():
     model = Counter()
-    before = model.scale.value
+    model.array = jnp.ones(3)
+    before = model.scale.value, model.array
     call(model, 3.0)
-    assert model.scale.value is before
+    nnx.jit(lambda model: setattr(model, "step", 2))(model)
+    assert model.step == 2
+    assert model.scale.value is before[0]
+    assert model.array is before[1]
 
 
 def test_attributes_can_be_set_deleted_and_created():

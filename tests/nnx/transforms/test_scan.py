@@ -200,6 +200,22 @@ def test_scanned_modules_may_get_new_attributes_and_lose_old_ones():
     assert model.new.value.tolist() == [2, 2, 4]
 
 
+@pytest.mark.parametrize("axis", [None, nnx.Carry])
+def test_arrays_without_a_variable_stay_when_the_structure_changes_around_them(axis):
+    array = jnp.ones(2)
+    model = nnx.Dict(w=nnx.Param(jnp.arange(3.0)), array=array, n=0)
+
+    def f(model, c):
+        model.made = nnx.Cache(c * 1)
+        model.n += 1
+        return c + model.w * model.array.sum()
+
+    axes = nnx.StateAxes({(nnx.Param, nnx.Cache): 0, ...: axis})
+    assert float(nnx.scan(f, in_axes=(axes, nnx.Carry), out_axes=nnx.Carry)(model, jnp.array(1.0))) == 7
+    assert model.made.value.tolist() == [1, 1, 3]
+    np.testing.assert_array_equal(model.array, array)
+
+
 def test_new_modules_are_stacked():
     def f(c, x):
         return c + 1, nnx.Dict(w=nnx.Param(x * 2), n=3)
