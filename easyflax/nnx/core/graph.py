@@ -31,6 +31,7 @@ from easyflax.nnx.core.graphdef import (
 )
 from easyflax.nnx.core.module import Module, Pytree, sorted_items
 from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
+from easyflax.nnx.core.tracking import current_trace
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, path_part, walk
 
@@ -95,7 +96,8 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
     `split`.
 
     Args:
-        copy: make new variables, in place of using those of the states.
+        copy: make new variables, in place of using those of the states. Variables made outside of the
+            transform that is running could not be changed, and are always copied.
 
     Raises:
         ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does
@@ -118,10 +120,11 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
             "that they were split from, or filter them first."
         )
     new = make_variables(graphdef, [given[path] for path in paths.variables])
+    trace = current_trace()
     for position, path in enumerate(paths.variables):
         leaf = given[path]
         if isinstance(leaf, Variable):
-            new[position] = leaf.copy() if copy else leaf
+            new[position] = leaf.copy() if copy or leaf._trace != trace else leaf
     arrays = [given[path] for path in paths.arrays]
     return resolve_root(graphdef.roots[0], assemble(graphdef, new, arrays), new, arrays)
 

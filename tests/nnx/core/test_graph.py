@@ -488,3 +488,26 @@ def test_a_kept_traversal_is_the_one_that_would_be_made_now(root):
     fresh = nnx.clone(root)
     assert nnx.graphdef(root) == nnx.graphdef(fresh)
     assert paths(nnx.state(root)) == paths(nnx.state(fresh))
+
+
+def test_merging_inside_of_a_transform_copies_what_was_made_outside():
+    class Counter(nnx.Module):
+        def __init__(self):
+            self.scale = nnx.Param(jnp.ones(2))
+            self.count = nnx.Variable(jnp.array(0))
+
+        def __call__(self, x):
+            self.count[...] += 1
+            return x * self.scale
+
+    counter = Counter()
+    graphdef, params, counts = nnx.split(counter, nnx.Param, ...)
+
+    def loss(params):
+        module = nnx.merge(graphdef, params, counts)
+        return module(jnp.ones(2)).sum(), nnx.state(module, nnx.Not(nnx.Param))
+
+    grads, counts = jax.grad(loss, has_aux=True)(params)
+    assert grads["scale"].value.tolist() == [1.0, 1.0]
+    assert counts["count"].value == 1
+    assert counter.count.value == 0
