@@ -1,14 +1,20 @@
 """A neural-network module system on JAX (`easyflax.nnx`), and a Keras-like API on top of it."""
 
-from easyflax import callbacks as callbacks
-from easyflax import datasets as datasets
+import typing as _typing
+
 from easyflax import errors as errors
-from easyflax import losses as losses
-from easyflax import metrics as metrics
 from easyflax import nnx as nnx
-from easyflax import optimizers as optimizers
-from easyflax.models import Model as Model
-from easyflax.models import Sequential as Sequential
+from easyflax.lazy import lazily as _lazily
+
+if _typing.TYPE_CHECKING:
+    from easyflax import callbacks as callbacks
+    from easyflax import datasets as datasets
+    from easyflax import distribution as distribution
+    from easyflax import losses as losses
+    from easyflax import metrics as metrics
+    from easyflax import optimizers as optimizers
+    from easyflax.models import Model as Model
+    from easyflax.models import Sequential as Sequential
 
 __version__ = "0.1.0"
 
@@ -18,9 +24,16 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "distribution",
     "errors",
     "losses",
     "metrics",
     "nnx",
     "optimizers",
 ]
+
+__getattr__, __dir__ = _lazily(
+    __name__,
+    modules=("callbacks", "datasets", "distribution", "losses", "metrics", "optimizers"),
+    names={"Model": "models", "Sequential": "models"},
+)

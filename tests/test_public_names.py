@@ -15,6 +15,7 @@ PUBLIC = [
     "__version__",
     "callbacks",
     "datasets",
+    "distribution",
     "errors",
     "losses",
     "metrics",
