@@ -1,7 +1,7 @@
 """Public names that are imported when they are first used.
 
-`import easyflax` is paid for by every script, also by those that only want `easyflax.nnx`. What stands above the
-module system is therefore loaded by the first use of one of its names (PEP 562).
+`import easyflax` is paid for by every script, also by those that only want `easyflax.nnx`. What stands above
+the module system is therefore loaded by the first use of one of its names (PEP 562).
 """
 
 from __future__ import annotations
