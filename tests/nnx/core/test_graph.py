@@ -83,6 +83,22 @@ def test_merge_makes_new_modules_around_the_given_variables():
     np.testing.assert_array_equal(copied.first.kernel, model.first.kernel)
 
 
+def test_marks_survive_merging_cloning_and_compiled_functions():
+    model = nnx.Dict(count=nnx.data(1), name=nnx.static("a"), items=nnx.List([nnx.data(2), 3]))
+    for other in (nnx.merge(*nnx.split(model)), nnx.clone(model)):
+        assert nnx.graphdef(other) == nnx.graphdef(model)
+        other.count, other["items"][0] = 7, 8
+        assert nnx.to_pure_dict(nnx.state(other)) == {"count": 7, "items": {0: 8}}
+
+    def mark(model):
+        model.made = nnx.data(5)
+        model.count = nnx.static(6)
+
+    nnx.jit(mark)(model)
+    model.made = 9
+    assert nnx.to_pure_dict(nnx.state(model)) == {"made": 9, "items": {0: 2}}
+
+
 def test_merge_takes_nested_dicts_of_arrays_as_well():
     model = nnx.Dict(layer=Layer(2))
     graphdef, state = nnx.split(model)

@@ -113,6 +113,7 @@ STRUCTURE = {
     "an array turned into a variable": lambda m: setattr(m, "array", nnx.Param(m.array)),
     "a marked number": lambda m: setattr(m, "count", 2),
     "a mark": lambda m: setattr(m.table, "n", nnx.data(3)),
+    "a mark on the same value": lambda m: setattr(m.table, "n", nnx.data(m.table.n)),
     "a mark taken back": lambda m: setattr(m, "count", nnx.static(3)),
     "List.append": lambda m: m.items.append(Layer()),
     "List.insert": lambda m: m.items.insert(0, Layer(9.0)),
@@ -229,6 +230,30 @@ def test_a_change_of_value_is_noticed(name):
     assert_up_to_date(model)
     VALUES[name](model)
     assert_up_to_date(model)
+
+
+STATE_CHANGES = {
+    "a new entry": lambda s: s.__setitem__("new", nnx.Param(jnp.ones(1))),
+    "a nested entry": lambda s: setattr(s.layer, "new", jnp.ones(1)),
+    "an entry deleted": lambda s: s.__delitem__("array"),
+    "an attribute deleted": lambda s: delattr(s.layer, "w"),
+    "another variable": lambda s: setattr(s.layer, "w", nnx.Param(jnp.zeros(3))),
+    "an array": lambda s: s.__setitem__("array", s.array + 5),
+    "an array of another shape": lambda s: setattr(s, "array", jnp.ones((2, 2))),
+    "the value of a variable": lambda s: s.layer.w.set_value(jnp.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("name", STATE_CHANGES)
+def test_a_change_of_a_state_is_noticed(name):
+    state = nnx.State({"layer": {"w": nnx.Param(jnp.ones(2))}, "array": jnp.ones(2)})
+    seen = nnx.jit(lambda state: jax.tree.map(lambda x: x * 1, nnx.to_pure_dict(state)))
+    seen(state)
+    STATE_CHANGES[name](state)
+    inside, outside = seen(state), nnx.to_pure_dict(state)
+    assert jax.tree.structure(inside) == jax.tree.structure(outside)
+    jax.tree.map(np.testing.assert_array_equal, inside, outside)
+    assert walk(state).graphdef == Walk((state,)).graphdef
 
 
 def test_the_walk_is_kept_while_only_values_change():

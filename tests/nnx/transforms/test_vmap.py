@@ -144,6 +144,20 @@ def test_axes_can_be_given_by_a_state():
     assert shapes == [(2,), (), (1,)]
 
 
+def test_a_variable_that_moves_keeps_its_axis():
+    axes = nnx.StateAxes({nnx.PathContains("a"): 0, ...: 1})
+    model = nnx.Dict(a=nnx.Param(jnp.arange(6.0).reshape(3, 2)), b=nnx.Param(jnp.zeros((2, 3))))
+
+    def f(model):
+        model.a += 1
+        model.b, model.c = model.a, model.b
+        del model.a
+
+    nnx.vmap(f, in_axes=(axes,))(model)
+    np.testing.assert_array_equal(model.b, np.arange(6.0).reshape(3, 2) + 1)
+    assert model.c.shape == (2, 3)
+
+
 def test_state_axes_are_mappings_equal_by_content():
     axes = nnx.StateAxes({nnx.Param: 0, ...: None})
     assert axes == nnx.StateAxes([(nnx.Param, 0), (..., None)])
