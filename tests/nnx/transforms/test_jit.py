@@ -360,11 +360,9 @@ def test_unused_arrays_can_be_kept_and_functions_inlined():
     for keep in (False, True):
         text = nnx.jit(lambda model: model.scale + 1, keep_unused=keep).lower(model).as_text()
         assert ("%arg1:" in text) == keep  # the counter
-    assert "inline=True" in jaxpr_of(nnx.jit, inline=True) or "jit" not in jaxpr_of(nnx.jit, inline=True)
-    for inline in (False, True):
-        assert jaxpr_of(nnx.jit, inline=inline).count("jit[") == jaxpr_of(jax.jit, inline=inline).count(
-            "jit["
-        )
+    for inline in (False, True):  # when jax inlines depends on its version
+        ours, plain = jaxpr_of(nnx.jit, inline=inline), jaxpr_of(jax.jit, inline=inline)
+        assert ours.count("jit[") == plain.count("jit[")
 
 
 def jaxpr_of(jit, **options):
