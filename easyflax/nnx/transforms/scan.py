@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,8 +69,8 @@ def scan(
         axis elsewhere. Changes to scanned modules are stacked, those to carried ones are kept.
 
     Raises:
-        ValueError: `nnx.Carry` is not in both or neither of `in_axes` and `out_axes`; a module that is
-            neither scanned nor carried was changed.
+        ValueError: `nnx.Carry` is not in both or neither of `in_axes` and `out_axes`; a variable is
+            made inside on a module that is not scanned.
 
     Example:
 
@@ -216,20 +217,21 @@ class _Step:
     def _changes(
         self, changed: list[Any], outcome: Outcome, out: Any
     ) -> tuple[list[Any], Outcome, tuple[Any, ...], tuple[Axis, ...]]:
-        """Returns what changed, without random states that are the same in every step: their change is
-        dropped."""
+        """Returns what changed, without leaves of axis None: they are the same in every step."""
         axes = axes_after(self.call, self.in_axes, self.axes[: self.count], out, self.out_axes, outcome)
         structure = outcome.after or self.call.spec.graphdef
-        kept = [
-            position
-            for position, (leaf, axis) in enumerate(zip(outcome.leaves, axes, strict=True))
-            if axis is not None or not _is_random_state(structure, leaf)
-        ]
+        before = [_before(outcome, leaf) for leaf in outcome.leaves]
+        _check_new_leaves(structure, outcome.leaves, before, axes)
+        dropped = [leaf for leaf, axis in zip(outcome.leaves, axes, strict=True) if axis is None]
+        _warn_of_dropped(structure, [leaf for leaf in dropped if not _is_random_state(structure, leaf)])
+        kept = [i for i, axis in enumerate(axes) if axis is not None]
         outcome = dataclasses.replace(outcome, leaves=tuple(outcome.leaves[i] for i in kept))
-        before = tuple(_before(outcome, leaf) for leaf in outcome.leaves)
-        axes = tuple(axes[i] for i in kept)
-        _check_changes(structure, outcome.leaves, before, axes)
-        return [changed[i] for i in kept], outcome, before, axes
+        return (
+            [changed[i] for i in kept],
+            outcome,
+            tuple(before[i] for i in kept),
+            tuple(axes[i] for i in kept),
+        )
 
     def _carried_arrays(self, tree: Any, outcome: Outcome) -> dict[int, Any]:
         """Returns the new values of the arrays in the carried argument."""
@@ -306,25 +308,34 @@ def _describe(tree: Any) -> str:
     return str(jax.tree.map(lambda x: "module" if _is_slot(x) else jax.typeof(x), tree, is_leaf=_is_slot))
 
 
-def _check_changes(
+def _check_new_leaves(
     structure: GraphDef[Any], leaves: Sequence[int], before: Sequence[int | None], axes: Sequence[Axis]
 ) -> None:
-    paths = leaf_paths(structure)
     for leaf, old, axis in zip(leaves, before, axes, strict=True):
-        where = "/".join(map(str, paths[leaf][1:])) or "the argument itself"
-        if axis is None:
-            raise ValueError(
-                f"The function that scan calls changed '{where}', which has axis None: it is the same in "
-                "every step, so "
-                "a change has no place to go.\nGive it an axis, or nnx.Carry, for example by "
-                "nnx.StateAxes({nnx.Param: None, ...: nnx.Carry})."
-            )
-        if axis is Carry and old is None:
-            raise ValueError(
-                f"The function that scan calls made '{where}' new on a carried module, whose structure must "
-                "be the same "
-                "before and after a step.\nMake it before the loop."
-            )
+        if old is not None or isinstance(axis, int):
+            continue
+        where = "carried module, whose structure" if axis is Carry else "module with axis None, which"
+        raise ValueError(
+            f"The function that scan calls made '{_path_of(structure, leaf)}' new on a {where} must be the "
+            "same before and after "
+            "a step.\nMake it before the loop, or give the module an axis."
+        )
+
+
+def _warn_of_dropped(structure: GraphDef[Any], leaves: Sequence[int]) -> None:
+    if leaves:
+        names = ", ".join(f"'{_path_of(structure, leaf)}'" for leaf in leaves)
+        warnings.warn(
+            f"The function that scan calls changed {names}, which has axis None: it is the same in every "
+            "step, and the "
+            "change is dropped. To keep it give it an axis or nnx.Carry, for example by "
+            "nnx.StateAxes({nnx.Param: None, ...: nnx.Carry}).",
+            stacklevel=2,
+        )
+
+
+def _path_of(structure: GraphDef[Any], leaf: int) -> str:
+    return "/".join(map(str, leaf_paths(structure)[leaf][1:])) or "the argument itself"
 
 
 def _is_random_state(structure: GraphDef[Any], leaf: int) -> bool:

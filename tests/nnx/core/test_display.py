@@ -181,6 +181,7 @@ def test_display_prints_in_notebooks_without_treescope(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("Layer(")
 
 
+@pytest.mark.filterwarnings("ignore:jax.ArrayRef:DeprecationWarning")  # treescope asks an older jax for it
 def test_treescope_renders_modules_variables_and_states():
     treescope = pytest.importorskip("treescope")
     model = nnx.Dict(layer=Layer())

@@ -366,14 +366,26 @@ def test_a_carried_module_cannot_get_new_variables():
         f(model, jnp.ones(2))
 
 
-def test_what_is_the_same_in_every_step_cannot_change():
+def test_a_change_to_what_is_the_same_in_every_step_is_dropped_with_a_warning():
     model = nnx.Dict(stat=nnx.BatchStat(jnp.array(0.0)))
 
     def f(model, c, x):
         model.stat += x
         return c, x
 
-    with pytest.raises(ValueError, match="The function that scan calls changed 'stat', which has axis None"):
+    with pytest.warns(UserWarning, match="The function that scan calls changed 'stat', which has axis None"):
+        nnx.scan(f, in_axes=(None, nnx.Carry, 0))(model, 0.0, jnp.ones(2))
+    assert model.stat.value == 0.0  # as in flax, which does not say so
+
+
+def test_what_is_the_same_in_every_step_cannot_get_new_variables():
+    model = nnx.Dict(w=nnx.Variable(jnp.array(0.0)))
+
+    def f(model, c, x):
+        model.new = nnx.Variable(x)
+        return c, x
+
+    with pytest.raises(ValueError, match=r"made 'new' new on a module with axis None"):
         nnx.scan(f, in_axes=(None, nnx.Carry, 0))(model, 0.0, jnp.ones(2))
 
 
