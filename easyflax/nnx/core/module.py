@@ -308,13 +308,7 @@ class Module(Pytree):
         """
         kind = _kind(variable_type)
         if name in vars(self):
-            variable = getattr(self, name)
-            if not isinstance(variable, kind):
-                raise ValueError(
-                    f"{type(self).__name__}.sow('{name}') found a {type(variable).__name__} under that name, "
-                    f"expected a {kind.__name__}. "
-                    "Sow under a name that no attribute has."
-                )
+            variable = self._held_variable("sow", name, kind)
             variable.set_raw_value(reduce_fn(variable.get_raw_value(), value))
         else:
             setattr(self, name, kind(reduce_fn(init_fn(), value)))
@@ -328,14 +322,18 @@ class Module(Pytree):
         kind = _kind(variable_type)
         if name not in vars(self):
             setattr(self, name, kind(jax.tree.map(jnp.zeros_like, value)))
+        variable = self._held_variable("perturb", name, kind)
+        return jax.tree.map(jnp.add, variable.get_value(), value)
+
+    def _held_variable(self, call: str, name: str, kind: type[Variable[Any]]) -> Variable[Any]:
         variable = getattr(self, name)
         if not isinstance(variable, kind):
             raise ValueError(
-                f"{type(self).__name__}.perturb('{name}') found a {type(variable).__name__} under that name, "
-                f"expected a {kind.__name__}. "
-                "Perturb under a name that no attribute has."
+                f"{type(self).__name__}.{call}('{name}') found a {type(variable).__name__} under that name, "
+                "expected a "
+                f"{kind.__name__}. Give it a name that no other attribute has."
             )
-        return jax.tree.map(jnp.add, variable.get_value(), value)
+        return variable
 
     def iter_modules(self) -> Iterator[tuple[tuple[Any, ...], Module]]:
         """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included,

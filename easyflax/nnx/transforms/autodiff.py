@@ -15,6 +15,7 @@ from easyflax.nnx.transforms.lift import (
     Call,
     Slot,
     bound_object,
+    is_slot,
     leaf_value,
     leaves_below,
     named_like,
@@ -171,7 +172,7 @@ class _Wanted:
             return states[0]
         rest = iter(states)
         return jax.tree.map(
-            lambda leaf: next(rest) if isinstance(leaf, Slot) else leaf, tree_gradient, is_leaf=_is_slot
+            lambda leaf: next(rest) if isinstance(leaf, Slot) else leaf, tree_gradient, is_leaf=is_slot
         )
 
     def _state(self, call: Call, by_leaf: dict[int, Any], leaves: list[tuple[tuple[Any, ...], int]]) -> Any:
@@ -204,10 +205,6 @@ def _position(argnum: int, count: int) -> int:
             "by position."
         )
     return argnum % count
-
-
-def _is_slot(value: Any) -> bool:
-    return isinstance(value, Slot)
 
 
 def _differentiate(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from easyflax.nnx.core.filters import Filter, PathIn, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.state import State, to_flat_state
-from easyflax.nnx.transforms.lift import Call, Outcome, Slot, leaf_value, leaves_below
+from easyflax.nnx.transforms.lift import Call, Outcome, is_slot, leaf_value, leaves_below
 
 Axis = Any  # an int, None, or Carry
 
@@ -95,14 +95,10 @@ def broadcast(prefix: Any, tree: Any) -> list[tuple[Any, Axis]]:
     leaves: list[tuple[Any, Axis]] = []
 
     def spread(axis: Axis, subtree: Any) -> None:
-        leaves.extend((leaf, axis) for leaf in jax.tree.leaves(subtree, is_leaf=_is_slot))
+        leaves.extend((leaf, axis) for leaf in jax.tree.leaves(subtree, is_leaf=is_slot))
 
     jax.tree.map(spread, prefix, tree, is_leaf=is_axis)
     return leaves
-
-
-def _is_slot(value: Any) -> bool:
-    return isinstance(value, Slot)
 
 
 def axes_of_arguments(in_axes: Any, count: int, name: str) -> tuple[Any, ...]:
@@ -155,7 +151,7 @@ def _places(call: Call, in_axes: Sequence[Any]) -> list[tuple[str, int, Axis]]:
             pairs = broadcast(0, call.kwargs[place])
         else:
             pairs = broadcast(in_axes[place], call.args[place])
-        found += [(f"argument {place}", leaf.index, axis) for leaf, axis in pairs if _is_slot(leaf)]
+        found += [(f"argument {place}", leaf.index, axis) for leaf, axis in pairs if is_slot(leaf)]
     return found
 
 
@@ -208,7 +204,7 @@ def axes_after(
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
             found.setdefault(leaf, (_axis_for(spec, path, _example(graphdef, leaf)), "an argument"))
     for slot, spec in broadcast(out_axes, out):
-        if _is_slot(slot):
+        if is_slot(slot):
             for path, leaf in leaves_below(graphdef, outcome.outputs[slot.index]):
                 example = _example(graphdef, leaf)
                 axis = _axis_for(spec, path, example)

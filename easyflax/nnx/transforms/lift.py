@@ -164,6 +164,11 @@ def is_object(value: Any) -> bool:
     return isinstance(value, Tracked)
 
 
+def is_slot(value: Any) -> bool:
+    """Whether `value` stands for an object that was taken out."""
+    return isinstance(value, Slot)
+
+
 def take_out(tree: Any, objects: list[Any]) -> Any:
     """Returns `tree` with the objects in it replaced by slots, and appends them to `objects` (each once)."""
     leaves, treedef = jax.tree.flatten(tree, is_leaf=is_object)
@@ -185,7 +190,7 @@ def put_back(tree: Any, objects: Sequence[Any]) -> Any:
     return jax.tree.map(
         lambda leaf: objects[leaf.index] if isinstance(leaf, Slot) else leaf,
         tree,
-        is_leaf=lambda leaf: isinstance(leaf, Slot),
+        is_leaf=is_slot,
     )
 
 
@@ -354,7 +359,7 @@ def also_return(
 
 def slots_in(tree: Any) -> list[Slot]:
     """Returns the slots in `tree`, in order."""
-    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, Slot))
+    leaves = jax.tree.leaves(tree, is_leaf=is_slot)
     return [leaf for leaf in leaves if isinstance(leaf, Slot)]
 
 

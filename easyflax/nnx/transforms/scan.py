@@ -30,6 +30,7 @@ from easyflax.nnx.transforms.lift import (
     Slot,
     Spec,
     bound_object,
+    is_slot,
     leaf_paths,
     named_like,
     pack,
@@ -111,12 +112,12 @@ def _run_loop(
     steps: dict[Any, _Step],
 ) -> Any:
     leaf_axes = axes_of_leaves(call, in_axes)
-    arg_leaves, arg_tree = jax.tree.flatten(tuple(call.args), is_leaf=_is_slot)
+    arg_leaves, arg_tree = jax.tree.flatten(tuple(call.args), is_leaf=is_slot)
     arg_axes = [axis for _, axis in broadcast(in_axes, tuple(call.args))]
     # All inputs of a step in one list: the values of the modules, then the leaves of the arguments.
     inputs = [*call.walk.values(), *arg_leaves]
     axes = [*leaf_axes, *arg_axes]
-    static = {i: x for i, x in enumerate(inputs) if _is_slot(x) or (axes[i] is None and not _is_array(x))}
+    static = {i: x for i, x in enumerate(inputs) if is_slot(x) or (axes[i] is None and not _is_array(x))}
     step = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
     step = _known(steps, step)
     carry = [inputs[i] for i in step.carried], [inputs[i] for i in step.constant]
@@ -238,8 +239,8 @@ class _Step:
         if self.carry_in is None:
             return {}
         old = self._carried_argument(list(range(len(self.axes))))
-        old_leaves, old_treedef = jax.tree.flatten(old, is_leaf=_is_slot)
-        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_slot)
+        old_leaves, old_treedef = jax.tree.flatten(old, is_leaf=is_slot)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=is_slot)
         roots = (outcome.after or self.call.spec.graphdef).roots
         if treedef != old_treedef or not all(
             _same_carry(a, b, roots, outcome) for a, b in zip(old_leaves, leaves, strict=True)
@@ -250,7 +251,7 @@ class _Step:
                 "modules.\nReturn the carried module itself, changed in place, and arrays of the same shape "
                 "and dtype."
             )
-        return {i: leaf for i, leaf in zip(old_leaves, leaves, strict=True) if not _is_slot(leaf)}
+        return {i: leaf for i, leaf in zip(old_leaves, leaves, strict=True) if not is_slot(leaf)}
 
     def _carried_argument(self, inputs: list[Any]) -> Any:
         """Returns the carried argument over `inputs`, with slots for modules."""
@@ -268,15 +269,15 @@ class _Step:
             carry = jax.tree.map(
                 lambda x: Slot(outcome.outputs.index(roots[x.index])) if isinstance(x, Slot) else x,
                 self._carried_argument([final.get(i, value) for i, value in enumerate(inputs)]),
-                is_leaf=_is_slot,
+                is_leaf=is_slot,
             )
         if self.out_axes is Carry:
             return carry
         out_axes = self.out_axes
         if self.carry_out is not None:
             out_axes = tuple(0 if i == self.carry_out else axis for i, axis in enumerate(out_axes))
-        leaves = [y if _is_slot(y) else jnp.moveaxis(y, 0, axis) for y, axis in broadcast(out_axes, ys)]
-        ys = jax.tree.structure(ys, is_leaf=_is_slot).unflatten(leaves)
+        leaves = [y if is_slot(y) else jnp.moveaxis(y, 0, axis) for y, axis in broadcast(out_axes, ys)]
+        ys = jax.tree.structure(ys, is_leaf=is_slot).unflatten(leaves)
         if self.carry_out is None:
             return ys
         return tuple(carry if i == self.carry_out else part for i, part in enumerate(ys))
@@ -299,13 +300,13 @@ def _before(outcome: Outcome, leaf: int) -> int | None:
 
 
 def _same_carry(old: Any, new: Any, roots: Sequence[Ref], outcome: Outcome) -> bool:
-    if _is_slot(old) != _is_slot(new):
+    if is_slot(old) != is_slot(new):
         return False
-    return not _is_slot(old) or roots[old.index] == outcome.outputs[new.index]
+    return not is_slot(old) or roots[old.index] == outcome.outputs[new.index]
 
 
 def _describe(tree: Any) -> str:
-    return str(jax.tree.map(lambda x: "module" if _is_slot(x) else jax.typeof(x), tree, is_leaf=_is_slot))
+    return str(jax.tree.map(lambda x: "module" if is_slot(x) else jax.typeof(x), tree, is_leaf=is_slot))
 
 
 def _check_new_leaves(
@@ -375,7 +376,3 @@ def _carry_position(axes: Any) -> int | None:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, (jax.Array, np.ndarray, np.generic))
-
-
-def _is_slot(value: Any) -> bool:
-    return isinstance(value, Slot)
