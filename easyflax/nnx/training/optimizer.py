@@ -7,17 +7,19 @@ out for each step, and put back after it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from easyflax.nnx.core import graph
 from easyflax.nnx.core.containers import data
 from easyflax.nnx.core.filters import Filter
 from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.variables import Param, Variable
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["ModelAndOptimizer", "OptArray", "OptState", "OptVariable", "Optimizer"]
 
@@ -98,6 +100,8 @@ class Optimizer(Pytree):
         grads = _to_arrays(self._selected(grads))
         _check_paths(grads, params)
         updates, opt_state = self.tx.update(grads, _to_arrays(self.opt_state), params, **_to_arrays(kwargs))
+        import optax  # slow to load, and whoever made the transformation has loaded it
+
         graph.update(model, optax.apply_updates(params, updates))
         jax.tree.map(Variable.set_raw_value, self.opt_state, opt_state, is_leaf=_is_variable)
         self.step[...] += 1
