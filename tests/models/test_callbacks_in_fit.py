@@ -14,7 +14,7 @@ from easyflax.models import Model, Sequential
 from easyflax.train.callback import Callback
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
-Y = np.random.default_rng(1).integers(0, 3, 20)
+Y = np.random.default_rng(1).integers(0, 3, 20, dtype=np.int32)
 
 
 def _model(devices=1, learning_rate=0.1):
