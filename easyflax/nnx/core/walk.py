@@ -12,6 +12,7 @@ by identity at each call.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
@@ -37,7 +38,10 @@ from easyflax.nnx.core.tracking import Token, Tracked, current_trace, set_walks
 from easyflax.nnx.core.variables import Variable, store_raw
 
 _SCALARS = frozenset((int, float, bool, complex, str, bytes, type(None), type, type(...)))
+_exhaust = deque(maxlen=0).extend  # consumes an iterator, at the speed of C
+_KEPT_PLACES = 16  # per walk
 _KEPT_WALKS = 8  # per first root; more would only keep other roots alive
+_Places = tuple[Sequence[int], list[Variable[Any]], list[tuple[Any, Any]]]
 
 
 class Walk:
@@ -57,6 +61,7 @@ class Walk:
         "_guards",
         "_opaque",
         "_pinned",
+        "_places",
         "_slot_traces",
         "_trace",
         "graphdef",
@@ -76,6 +81,7 @@ class Walk:
         self.kept_values: list[Any] | None = None
         self.specs: dict[Any, Any] = {}
         self._guards: list[tuple[Any, Any, Any]] = []
+        self._places: dict[int, _Places] = {}
         self._pinned = False
         self._opaque = False
         self._slot_traces: list[Any] = []
@@ -119,27 +125,45 @@ class Walk:
         containers."""
         return not self._pinned or all(position < len(self.variables) for position in positions)
 
-    def store(self, positions: Sequence[int], values: Iterable[Any]) -> None:
-        """Sets the leaves at `positions` (in the order of `values()`).
+    def store(self, positions: Sequence[int], values: Sequence[Any]) -> None:
+        """Sets the leaves at `positions` (in the order of `values()`, ascending).
 
         Raises:
             TraceContextError: a variable belongs to another trace level.
         """
-        self._check_trace(positions)
-        variables, count, kept = self.variables, len(self.variables), self.kept_values
-        for position, value in zip(positions, values, strict=True):
-            if position < count:
-                store_raw(variables[position], value)
-            else:
-                container, key = self.slots[position - count]
+        if self._trace is None or self._trace != current_trace():
+            self._check_trace(positions)
+        known = self._places.get(id(positions))
+        if known is None or known[0] is not positions:
+            known = self._find_places(positions)
+        _, variables, slots = known
+        # A loop that runs in C: storing must not take as long as calling a compiled function.
+        _exhaust(map(store_raw, variables, values))
+        if slots:
+            for (container, key), value in zip(slots, values[len(variables) :], strict=True):
                 container[key] = value
-            if kept is not None:
-                kept[position] = value
-        if self.token is not None:
+        if self.kept_values is not None:
+            if len(positions) == len(self.kept_values):
+                self.kept_values = list(values)
+            else:
+                _exhaust(map(self.kept_values.__setitem__, positions, values))
+        if self.token is None:
+            self._tell_others(positions)
+        else:
             for peer in self.token.peers:
                 peer.forget_values()
-        else:
-            self._tell_others(positions)
+
+    def _find_places(self, positions: Sequence[int]) -> _Places:
+        """Returns the variables and the slots at `positions`; kept, since a compiled function always passes the
+        same tuple."""
+        count = len(self.variables)
+        variables = [self.variables[position] for position in positions if position < count]
+        slots = [self.slots[position - count] for position in positions if position >= count]
+        if self.token is not None:
+            if len(self._places) >= _KEPT_PLACES:
+                self._places.clear()
+            self._places[id(positions)] = positions, variables, slots
+        return positions, variables, slots
 
     def _tell_others(self, positions: Sequence[int]) -> None:
         """Makes kept walks over the same objects read their values anew, as `peers` do for a kept walk."""
@@ -154,8 +178,6 @@ class Walk:
     def _check_trace(self, positions: Sequence[int]) -> None:
         """Raises a TraceContextError if one of the leaves may not be changed at the running trace level."""
         trace = current_trace()
-        if self._trace is not None and self._trace == trace:
-            return
         paths = self.graphdef.paths()
         made_at = [*(variable._trace for variable in self.variables), *self._slot_traces]
         for position in positions:

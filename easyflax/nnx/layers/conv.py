@@ -18,6 +18,7 @@ from easyflax.nnx.core.rngs import Rngs
 from easyflax.nnx.core.variables import Param
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
+from easyflax.nnx.layers.linear import add_bias
 
 __all__ = ["Conv", "canonical_padding", "conv"]
 
@@ -115,7 +116,7 @@ def conv(
         feature_group_count=feature_group_count,
         **options,
     )
-    return y if bias is None else y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))
+    return y if bias is None else add_bias(y, bias)
 
 
 def _channels_last(rank: int) -> lax.ConvDimensionNumbers:

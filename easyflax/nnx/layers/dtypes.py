@@ -65,8 +65,19 @@ def promote_dtype(
         >>> x.dtype, kernel.dtype, bias
         (dtype(bfloat16), dtype(bfloat16), None)
     """
+    if _are_of_one_dtype(args, dtype, inexact):  # as most are: promoting takes as long as tracing a product
+        return tuple(args)  # type: ignore[arg-type]
     dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
     return tuple(None if x is None else _as(x, dtype) for x in args)
+
+
+def _are_of_one_dtype(args: Sequence[ArrayLike | None], dtype: DTypeLike | None, inexact: bool) -> bool:
+    wanted = getattr(args[0], "dtype", None) if dtype is None else dtype
+    if wanted is None or (inexact and not jnp.issubdtype(wanted, jnp.inexact)):
+        return False
+    return all(
+        x is None or (isinstance(x, jax.Array) and x.dtype == wanted and not x.weak_type) for x in args
+    )
 
 
 def _as(x: ArrayLike, dtype: DTypeLike | None) -> jax.Array:

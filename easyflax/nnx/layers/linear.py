@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -52,8 +53,24 @@ def linear(
         options["preferred_element_type"] = preferred_element_type
     if out_sharding is not None:
         options["out_sharding"] = out_sharding
+    if dot_general is lax.dot_general:
+        dot_general = _dot_general
     y = dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options)
-    return y if bias is None else y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))
+    return y if bias is None else add_bias(y, bias)
+
+
+# Inlined functions, as those of jax.numpy are: what they trace and differentiate to is kept from layer to layer.
+_dot_general = jax.jit(
+    lax.dot_general,
+    static_argnames=("dimension_numbers", "precision", "preferred_element_type", "out_sharding"),
+    inline=True,
+)
+
+
+@functools.partial(jax.jit, inline=True)
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns `y` with `bias` added along its last axis, whatever jax's setting for rank promotion."""
+    return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))
 
 
 class Linear(Module):

@@ -61,17 +61,19 @@ class JitWrapped:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._bound:
             args = (*self._bound, *args)
-        if not kwargs and not self._donated:
-            call = pack_positional(args)
-            if call is not None:
-                out, changed, outcome = self._jitted(call.spec, (), call.walk.values(), *call.args)
-                if outcome.is_plain:
-                    if changed:
-                        call.walk.store(outcome.leaves, changed)
-                    return out
-                return unpack(call, out, changed, outcome)
-        call, spec, donated, values = self._prepare(args, kwargs)
-        out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
+        call = None if kwargs else pack_positional(args)
+        if call is None:
+            call = pack(args, kwargs)
+        if self._donated:
+            spec = _with_donation(call, self._donated)
+            donated, values = spec.divide(call.walk.values())
+            out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
+        else:
+            out, changed, outcome = self._jitted(call.spec, (), call.walk.values(), *call.args, **call.kwargs)
+        if outcome.is_plain:
+            if changed:
+                call.walk.store(outcome.leaves, changed)
+            return out
         return unpack(call, out, changed, outcome)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -93,11 +95,7 @@ class JitWrapped:
         if not self._donated:
             return call, call.spec, (), values
         spec = _with_donation(call, self._donated)
-        if not spec.marked:
-            return call, spec, (), values
-        marked = set(spec.marked)
-        kept = [value for i, value in enumerate(values) if i not in marked]
-        return call, spec, [values[i] for i in spec.marked], kept
+        return call, spec, *spec.divide(values)
 
 
 class Lowered:
@@ -212,11 +210,7 @@ def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
     def compiled(spec: Spec, donated: Sequence[Any], kept: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         if not spec.marked:
             return run(fun, spec, kept, args, kwargs)
-        values: list[Any] = [_MISSING] * (len(donated) + len(kept))
-        for i, value in zip(spec.marked, donated, strict=True):
-            values[i] = value
-        rest = iter(kept)
-        values = [next(rest) if value is _MISSING else value for value in values]
+        values = spec.join(donated, kept)
         out, changed, outcome = run(fun, spec, values, args, kwargs)
         # The caller's arrays are gone, so donated leaves come back even where they did not change.
         return out, *also_return(spec.marked, values, changed, outcome)
@@ -229,7 +223,7 @@ def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 def _with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
     """Returns the spec that also tells which leaves belong to donated arguments."""
-    key = call.spec, donated
+    key = call.spec.places, call.spec.trees, donated
     spec = call.walk.specs.get(key)
     if spec is None:
         graphdef = call.spec.graphdef

@@ -69,7 +69,7 @@ class Spec:
         marked: numbers of leaves that the transform treats apart (`nnx.jit`: those it donates).
     """
 
-    __slots__ = ("_hash", "graphdef", "marked", "places", "trees")
+    __slots__ = ("_hash", "_rest", "graphdef", "marked", "places", "trees")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Spec:
         self.places = places
         self.trees = trees
         self.marked = marked
+        self._rest = [i for i in range(graphdef.num_leaves) if i not in set(marked)] if marked else []
         self._hash = hash((graphdef, places, trees, marked))
 
     def __hash__(self) -> int:
@@ -95,6 +96,20 @@ class Spec:
             and self.marked == other.marked
             and self.graphdef == other.graphdef
         )
+
+    def divide(self, values: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Returns the marked values, and the others."""
+        if not self.marked:
+            return (), values
+        if not self._rest:
+            return values, ()
+        return list(map(values.__getitem__, self.marked)), list(map(values.__getitem__, self._rest))
+
+    def join(self, marked: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
+        """Returns all values in order; the reverse of `divide`."""
+        order = self._rest if not self.marked else (*self.marked, *self._rest)
+        found = dict(zip(order, (*marked, *rest), strict=True))
+        return [found[i] for i in range(len(found))]
 
     def fill(
         self, args: Sequence[Any], kwargs: dict[str, Any], roots: Sequence[Any]
