@@ -154,8 +154,8 @@ class Walk:
                 peer.forget_values()
 
     def _find_places(self, positions: Sequence[int]) -> _Places:
-        """Returns the variables and the slots at `positions`; kept, since a compiled function always passes the
-        same tuple."""
+        """Returns the variables and the slots at `positions`; kept, since a compiled function always passes
+        the same tuple."""
         count = len(self.variables)
         variables = [self.variables[position] for position in positions if position < count]
         slots = [self.slots[position - count] for position in positions if position >= count]

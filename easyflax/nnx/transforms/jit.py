@@ -25,6 +25,7 @@ from easyflax.nnx.transforms.lift import (
     slots_in,
     unpack,
 )
+from easyflax.nnx.transforms.retracing import trace_log
 
 _MISSING: Any = object()
 _LEADING = 3  # arguments of the compiled function before the user's: spec, donated values, other values
@@ -207,10 +208,13 @@ def jit(
 def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the pure function that `jax.jit` compiles."""
 
+    log = trace_log(fun)
+
     def compiled(spec: Spec, donated: Sequence[Any], kept: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        if not spec.marked:
-            return run(fun, spec, kept, args, kwargs)
         values = spec.join(donated, kept)
+        log.note(fun, compiled, spec, values, args, kwargs)
+        if not spec.marked:
+            return run(fun, spec, values, args, kwargs)
         out, changed, outcome = run(fun, spec, values, args, kwargs)
         # The caller's arrays are gone, so donated leaves come back even where they did not change.
         return out, *also_return(spec.marked, values, changed, outcome)

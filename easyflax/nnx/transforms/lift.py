@@ -107,8 +107,9 @@ class Spec:
 
     def join(self, marked: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
         """Returns all values in order; the reverse of `divide`."""
-        order = self._rest if not self.marked else (*self.marked, *self._rest)
-        found = dict(zip(order, (*marked, *rest), strict=True))
+        if not self.marked:
+            return list(rest)
+        found = dict(zip((*self.marked, *self._rest), (*marked, *rest), strict=True))
         return [found[i] for i in range(len(found))]
 
     def fill(
