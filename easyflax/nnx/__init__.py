@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from easyflax.errors import TraceContextError
+from easyflax.nnx.core import spmd
 from easyflax.nnx.core.containers import (
     Dict,
     List,
@@ -60,6 +61,19 @@ from easyflax.nnx.core.rngs import (
     Rngs,
     RngState,
     RngStream,
+)
+from easyflax.nnx.core.sharding import (
+    logical_axis_rules,
+    use_eager_sharding,
+    using_eager_sharding,
+)
+from easyflax.nnx.core.spmd import (
+    PARTITION_NAME,
+    abstract_with_sharding,
+    as_abstract,
+    get_named_sharding,
+    get_partition_spec,
+    with_partitioning,
 )
 from easyflax.nnx.core.state import (
     FlatState,
@@ -160,6 +174,7 @@ from easyflax.nnx.transforms.axes import (
 )
 from easyflax.nnx.transforms.eval_shape import (
     eval_shape,
+    get_abstract_model,
 )
 from easyflax.nnx.transforms.jit import (
     jit,
@@ -172,6 +187,7 @@ from easyflax.nnx.transforms.vmap import (
 )
 
 __all__ = [
+    "PARTITION_NAME",
     "A",
     "Accuracy",
     "All",
@@ -232,6 +248,8 @@ __all__ = [
     "VariableMetadata",
     "Welford",
     "WithTag",
+    "abstract_with_sharding",
+    "as_abstract",
     "avg_pool",
     "celu",
     "clone",
@@ -243,6 +261,9 @@ __all__ = [
     "first_from",
     "from_flat_state",
     "gelu",
+    "get_abstract_model",
+    "get_named_sharding",
+    "get_partition_spec",
     "glu",
     "grad",
     "graphdef",
@@ -260,6 +281,7 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
+    "logical_axis_rules",
     "logsumexp",
     "map_state",
     "max_pool",
@@ -286,6 +308,7 @@ __all__ = [
     "softplus",
     "split",
     "split_state",
+    "spmd",
     "standardize",
     "state",
     "static",
@@ -295,10 +318,13 @@ __all__ = [
     "to_predicate",
     "to_pure_dict",
     "update",
+    "use_eager_sharding",
+    "using_eager_sharding",
     "value_and_grad",
     "variable_name_from_type",
     "variable_type_from_name",
     "variables",
     "vmap",
     "with_metadata",
+    "with_partitioning",
 ]

@@ -25,6 +25,7 @@ from jax.tree_util import GetAttrKey
 
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.arithmetic import ActsAsValue
+from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.tracking import Tracked
 
 A = TypeVar("A")
@@ -62,9 +63,13 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
 
     Args:
         value: an array or any pytree of arrays; a `VariableMetadata` brings its own metadata along.
-        **metadata: hashable values by name.
+        **metadata: hashable values by name. With `out_sharding` (or `sharding`, `sharding_names`), which
+            names a mesh axis for each axis of the value, the value is sharded over the active mesh, or over
+            that given as `mesh`; `eager_sharding=False` leaves it where it is. `sharding_rules` translate the
+            names.
 
     Raises:
+        ValueError: `out_sharding` does not fit the mesh or the value, or there is no mesh.
         TraceContextError: on a change from inside a transform that the variable was not passed to.
     """
 
@@ -83,7 +88,10 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         _set_raw(self, raw)
         for hook in _hooks(self, "on_create_value"):
             raw = hook(self, raw)
-        _set_raw(self, self.create_value(raw))
+        raw = self.create_value(raw)
+        if "out_sharding" in self._metadata:
+            raw = place(raw, self._metadata, type(self).__name__)
+        _set_raw(self, raw)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -232,8 +240,7 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         else:
             raise TypeError(
                 f"set_metadata got {len(args)} positional and {len(entries)} keyword arguments, expected a "
-                "name and a value, "
-                "one mapping, or keywords only."
+                "name and a value, one mapping, or keywords only."
             )
         _set_metadata(self, _with_new_spelling(metadata))
         self._structure_changed()
@@ -262,9 +269,8 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         if not self._is_current():
             raise TraceContextError(
                 f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} "
-                "here: it was made outside "
-                "the transform (jit, grad, vmap, ...) that is running, so it would keep a value that only "
-                "exists inside.\n"
+                "here: it was made outside the transform (jit, grad, vmap, ...) that is running, so it "
+                "would keep a value that only exists inside.\n"
                 "Pass the module that holds it to the transformed function as an argument and change that "
                 "one."
             )

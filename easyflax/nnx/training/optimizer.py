@@ -16,6 +16,7 @@ from easyflax.nnx.core import graph
 from easyflax.nnx.core.containers import data
 from easyflax.nnx.core.filters import Filter
 from easyflax.nnx.core.module import Pytree
+from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.variables import Param, Variable
 
 if TYPE_CHECKING:
@@ -174,7 +175,10 @@ def _to_variable(leaf: Any) -> OptState:
     metadata = leaf.get_metadata()
     if "optimizer_sharding" in metadata:  # a layout of its own for what belongs to this parameter
         metadata["out_sharding"] = metadata.pop("optimizer_sharding")
-    return OptVariable.from_metadata(leaf.get_raw_value(), metadata)
+    value = leaf.get_raw_value()
+    if len(metadata.get("out_sharding") or ()) > jnp.ndim(value):
+        del metadata["out_sharding"]  # less than the parameter: a factored second moment, say
+    return OptVariable.from_metadata(place(value, metadata, OptVariable.__name__), metadata)
 
 
 def _check_paths(grads: Any, params: Any) -> None:

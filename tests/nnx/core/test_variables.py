@@ -219,7 +219,7 @@ def test_set_metadata_refuses_mixed_arguments():
 
 def test_older_names_of_the_sharding_are_understood():
     for name in ("sharding", "sharding_names", "out_sharding"):
-        v = nnx.Param(jnp.ones(2), **{name: ("data",)})
+        v = nnx.Param(jnp.ones(2), **{name: ("data",), "eager_sharding": False})
         assert v.out_sharding == v.sharding_names == ("data",)
     assert nnx.Param(jnp.ones(2)).sharding_names is None
 

@@ -1,0 +1,157 @@
+"""The same programs with sharding metadata and meshes, here and on flax.nnx."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from flax import nnx as flax_nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from easyflax import nnx
+from tests.parity.flax_oracle import assert_same_state
+
+
+def make_mesh(kind: AxisType = AxisType.Auto) -> Any:
+    return jax.make_mesh((2, 4), ("data", "model"), axis_types=(kind, kind))
+
+
+def make_model(lib: Any, **metadata: Any) -> Any:
+    class Model(lib.Module):
+        def __init__(self, rngs: Any) -> None:
+            init = lib.with_partitioning(lib.initializers.lecun_normal(), (None, "hidden"), **metadata)
+            self.first = lib.Linear(8, 8, kernel_init=init, rngs=rngs)
+            self.second = lib.Param(
+                lib.initializers.normal()(rngs.params(), (8, 4)), out_sharding=("hidden", None)
+            )
+
+        def __call__(self, x: Any) -> Any:
+            return jnp.tanh(self.first(x)) @ self.second[...]
+
+    return Model(lib.Rngs(0))
+
+
+RULES = (("hidden", "model"),)
+
+
+def created_eagerly(lib: Any, mesh: Any) -> Any:
+    return make_model(lib)
+
+
+def created_under_jit(lib: Any, mesh: Any) -> Any:
+    return lib.jit(lambda: make_model(lib))()
+
+
+def created_by_constraint(lib: Any, mesh: Any) -> Any:
+    @lib.jit
+    def create() -> Any:
+        model = make_model(lib)
+        state = lib.state(model)
+        lib.update(model, jax.lax.with_sharding_constraint(state, lib.get_partition_spec(state)))
+        return model
+
+    with lib.use_eager_sharding(False):
+        return create()
+
+
+def optimizer_state(lib: Any, mesh: Any) -> Any:
+    return lib.Optimizer(make_model(lib, optimizer_sharding=("model", None)), optax.adam(1e-3), wrt=lib.Param)
+
+
+def trained(lib: Any, mesh: Any) -> Any:
+    model = make_model(lib)
+    optimizer = lib.Optimizer(model, optax.adam(1e-3), wrt=lib.Param)
+    x = jax.device_put(jnp.linspace(0, 1, 32).reshape(4, 8), NamedSharding(mesh, P("data", None)))
+
+    @lib.jit
+    def step(model: Any, optimizer: Any, x: Any) -> Any:
+        loss, grads = lib.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+        optimizer.update(model, grads)
+        return loss
+
+    for _ in range(3):
+        step(model, optimizer, x)
+    return lib.Dict(model=model, optimizer=optimizer)
+
+
+def placed_by_named_sharding(lib: Any, mesh: Any) -> Any:
+    with lib.use_eager_sharding(False):
+        model = make_model(lib)
+    state = lib.state(model)
+    lib.update(model, jax.device_put(state, lib.get_named_sharding(state, mesh)))
+    return model
+
+
+PROGRAMS = [
+    created_eagerly,
+    created_under_jit,
+    created_by_constraint,
+    optimizer_state,
+    trained,
+    placed_by_named_sharding,
+]
+
+
+def layouts(values: Any) -> list[Any]:
+    return [value.sharding.devices_indices_map(value.shape) for value in jax.tree.leaves(values)]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_variables_have_the_same_values_metadata_and_layout(program):
+    results = []
+    for lib in (nnx, flax_nnx):
+        mesh = make_mesh()
+        with jax.set_mesh(mesh), lib.logical_axis_rules(RULES):
+            results.append(program(lib, mesh))
+    ours, theirs = results
+    assert_same_state(ours, theirs, rtol=1e-6)
+    assert layouts(nnx.state(ours)) == layouts(flax_nnx.state(theirs))
+
+
+def without_trailing_nones(value: Any) -> tuple[Any, ...]:
+    spec = tuple(value.sharding.spec)
+    while spec and spec[-1] is None:
+        spec = spec[:-1]
+    return spec
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_partition_specs_and_abstract_models_are_the_same(kind):
+    results = []
+    for lib in (nnx, flax_nnx):
+        mesh = make_mesh(kind)
+        with lib.logical_axis_rules(RULES):
+            _, abstract = lib.get_abstract_model(lambda lib=lib: make_model(lib), mesh)
+            with jax.set_mesh(mesh):
+                shapes = lib.state(lib.eval_shape(lambda lib=lib: make_model(lib)))
+            specs = jax.tree.leaves(lib.get_partition_spec(abstract))
+            found = [
+                [(x.shape, x.dtype, without_trailing_nones(x)) for x in jax.tree.leaves(t)]
+                for t in (abstract, shapes)
+            ]
+            meshes = [x.sharding.mesh for x in jax.tree.leaves(abstract)]
+        results.append((specs, found, meshes))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("names", [("hidden", None), ("model", None, None)])
+def test_what_flax_refuses_is_refused(names):
+    for lib in (nnx, flax_nnx):
+        with jax.set_mesh(make_mesh()), pytest.raises(ValueError):
+            lib.Param(jnp.ones((8, 8)), out_sharding=names)
+        with pytest.raises(ValueError):
+            lib.Param(jnp.ones((8, 8)), out_sharding=("model", None))
+
+
+def test_axes_are_added_and_removed_alike():
+    results = []
+    for lib in (nnx, flax_nnx):
+        param = lib.Param(jnp.ones(()), out_sharding=("a",), nick=("b",), eager_sharding=False)
+        seen = []
+        for change in (lib.spmd.add_axis, lib.spmd.add_axis, lib.spmd.remove_axis):
+            change(param, 1, {lib.PARTITION_NAME: "layers", "nick": "n"})
+            seen.append((param.out_sharding, param.nick))
+        results.append(seen)
+    assert results[0] == results[1]
