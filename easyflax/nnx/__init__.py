@@ -179,6 +179,9 @@ from easyflax.nnx.transforms.eval_shape import (
 from easyflax.nnx.transforms.jit import (
     jit,
 )
+from easyflax.nnx.transforms.metadata import (
+    transform_metadata,
+)
 from easyflax.nnx.transforms.scan import (
     scan,
 )
@@ -317,6 +320,7 @@ __all__ = [
     "to_flat_state",
     "to_predicate",
     "to_pure_dict",
+    "transform_metadata",
     "update",
     "use_eager_sharding",
     "using_eager_sharding",

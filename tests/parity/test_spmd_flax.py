@@ -84,7 +84,35 @@ def placed_by_named_sharding(lib: Any, mesh: Any) -> Any:
     return model
 
 
+def stacked_layers(lib: Any, mesh: Any) -> Any:
+    layers = {lib.PARTITION_NAME: "data"}
+
+    class Block(lib.Module):
+        def __init__(self, rngs: Any) -> None:
+            init = lib.with_partitioning(lib.initializers.lecun_normal(), (None, "hidden"))
+            self.linear = lib.Linear(8, 8, kernel_init=init, rngs=rngs)
+            self.calls = lib.Cache(jnp.array(0))
+
+    class Stack(lib.Module):
+        @lib.vmap(in_axes=(0, 0), transform_metadata=layers)
+        def __init__(self, key: Any) -> None:
+            self.block = Block(lib.Rngs(key))
+
+        @lib.scan(in_axes=(0, lib.Carry), out_axes=lib.Carry, transform_metadata=layers)
+        def __call__(self, x: Any) -> Any:
+            assert self.block.linear.kernel.out_sharding == (None, "hidden")
+            self.block.calls[...] += 1
+            return jnp.tanh(self.block.linear(x))
+
+    stack = Stack(jax.random.split(jax.random.key(0), 4))
+    stack.output = lib.Cache(stack(jnp.ones((4, 8))))
+    state = lib.state(stack)
+    lib.update(stack, jax.device_put(state, lib.get_named_sharding(state, mesh)))
+    return stack
+
+
 PROGRAMS = [
+    stacked_layers,
     created_eagerly,
     created_under_jit,
     created_by_constraint,
@@ -143,6 +171,21 @@ def test_what_flax_refuses_is_refused(names):
             lib.Param(jnp.ones((8, 8)), out_sharding=names)
         with pytest.raises(ValueError):
             lib.Param(jnp.ones((8, 8)), out_sharding=("model", None))
+
+
+def test_the_decorator_changes_the_same_metadata():
+    results = []
+    for lib in (nnx, flax_nnx):
+
+        @lib.transform_metadata(in_axes=0, out_axes=1, partition="din")
+        def f(v: Any, lib: Any = lib) -> Any:
+            v[...] += 1
+            assert v.out_sharding == ("dout",)
+            return lib.Param(jnp.array(10), out_sharding=("dmid", "dout"), eager_sharding=False)
+
+        v = lib.Param(jnp.array(0), out_sharding=("din", "dout"), eager_sharding=False)
+        results.append((f(v).out_sharding, v.out_sharding, int(v[...])))
+    assert results[0] == results[1]
 
 
 def test_axes_are_added_and_removed_alike():

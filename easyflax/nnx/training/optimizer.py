@@ -175,8 +175,8 @@ def _to_variable(leaf: Any) -> OptState:
     metadata = leaf.get_metadata()
     if "optimizer_sharding" in metadata:  # a layout of its own for what belongs to this parameter
         metadata["out_sharding"] = metadata.pop("optimizer_sharding")
-    value = leaf.get_raw_value()
-    if len(metadata.get("out_sharding") or ()) > jnp.ndim(value):
+    value, names = leaf.get_raw_value(), metadata.get("out_sharding")
+    if isinstance(names, tuple) and len(names) > getattr(value, "ndim", len(names)):
         del metadata["out_sharding"]  # less than the parameter: a factored second moment, say
     return OptVariable.from_metadata(place(value, metadata, OptVariable.__name__), metadata)
 

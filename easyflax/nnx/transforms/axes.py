@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -89,13 +89,13 @@ def is_axis(value: Any) -> bool:
     return value is None or value is Carry or isinstance(value, (int, StateAxes))
 
 
-def broadcast(prefix: Any, tree: Any) -> list[tuple[Any, Axis]]:
+def broadcast(prefix: Any, tree: Any, is_leaf: Callable[[Any], bool] = is_slot) -> list[tuple[Any, Axis]]:
     """Returns the leaves of `tree`, slots included, with the axis that the tree of axes `prefix` has for
     each."""
     leaves: list[tuple[Any, Axis]] = []
 
     def spread(axis: Axis, subtree: Any) -> None:
-        leaves.extend((leaf, axis) for leaf in jax.tree.leaves(subtree, is_leaf=is_slot))
+        leaves.extend((leaf, axis) for leaf in jax.tree.leaves(subtree, is_leaf=is_leaf))
 
     jax.tree.map(spread, prefix, tree, is_leaf=is_axis)
     return leaves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +38,7 @@ from easyflax.nnx.transforms.lift import (
     run,
     unpack,
 )
+from easyflax.nnx.transforms.metadata import with_axis_metadata
 
 _MISSING: Any = object()
 _NO_ARRAY = object()  # where an argument has an array, in the arguments that a step knows
@@ -52,6 +53,7 @@ def scan(
     unroll: int | bool = 1,
     in_axes: Any = (Carry, 0),
     out_axes: Any = (Carry, 0),
+    transform_metadata: Mapping[Any, Any] | None = None,
 ) -> Any:
     """Calls a function once for each step along an axis, as `jax.lax.scan` does for arrays.
 
@@ -64,6 +66,9 @@ def scan(
             `nnx.Carry` (once at most) for what the step before returned; for modules also `nnx.StateAxes`.
             Without a tuple it holds for all arguments.
         out_axes: the same for the output: an axis to stack along, or `nnx.Carry`.
+        transform_metadata: `{nnx.PARTITION_NAME: name}` takes `name` (or None) out of the sharding metadata
+            of variables that are scanned, and puts it into that of what is stacked, at the axis; other
+            entries do so with other metadata.
 
     Returns:
         a function that returns the output of the last step where it is carried, and outputs stacked along the
@@ -85,7 +90,8 @@ def scan(
     """
     options = {"length": length, "reverse": reverse, "unroll": unroll}
     if f is _MISSING:
-        return lambda f: scan(f, in_axes=in_axes, out_axes=out_axes, **options)  # type: ignore[arg-type]
+        axes = {"in_axes": in_axes, "out_axes": out_axes, "transform_metadata": transform_metadata}
+        return lambda f: scan(f, **axes, **options)  # type: ignore[arg-type]
     fun, bound = bound_object(f)
     _check_carry(in_axes, out_axes)
     steps: dict[Any, _Step] = {}  # jax compiles a loop anew for every function object that it is given
@@ -98,7 +104,8 @@ def scan(
                 "Close over them, or make them positional arguments of the function."
             )
         axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args) - len(bound), "scan")
-        return _run_loop(fun, pack(args, {}), axes, out_axes, options, steps)
+        inner = with_axis_metadata(fun, axes, out_axes, transform_metadata)
+        return _run_loop(inner, pack(args, {}), axes, out_axes, options, steps)
 
     return named_like(f, scanned)
 
@@ -210,8 +217,7 @@ class _Step:
             got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
             raise ValueError(
                 f"scan got {got} from the function, expected a tuple of {len(self.out_axes)} with the carry "
-                "at "
-                f"position {self.carry_out}, as out_axes says. Return such a tuple, or change out_axes."
+                f"at position {self.carry_out}, as out_axes says. Return such a tuple, or change out_axes."
             )
         return out[self.carry_out], tuple(None if i == self.carry_out else part for i, part in enumerate(out))
 
@@ -247,9 +253,8 @@ class _Step:
         ):
             raise ValueError(
                 f"scan got {_describe(tree)} as the new carry, expected the structure {old_treedef}, with "
-                "the same "
-                "modules.\nReturn the carried module itself, changed in place, and arrays of the same shape "
-                "and dtype."
+                "the same modules.\n"
+                "Return the carried module itself, changed in place, and arrays of the same shape and dtype."
             )
         return {i: leaf for i, leaf in zip(old_leaves, leaves, strict=True) if not is_slot(leaf)}
 
@@ -318,8 +323,8 @@ def _check_new_leaves(
         where = "carried module, whose structure" if axis is Carry else "module with axis None, which"
         raise ValueError(
             f"The function that scan calls made '{_path_of(structure, leaf)}' new on a {where} must be the "
-            "same before and after "
-            "a step.\nMake it before the loop, or give the module an axis."
+            "same before and after a step.\n"
+            "Make it before the loop, or give the module an axis."
         )
 
 
@@ -328,8 +333,7 @@ def _warn_of_dropped(structure: GraphDef[Any], leaves: Sequence[int]) -> None:
         names = ", ".join(f"'{_path_of(structure, leaf)}'" for leaf in leaves)
         warnings.warn(
             f"The function that scan calls changed {names}, which has axis None: it is the same in every "
-            "step, and the "
-            "change is dropped. To keep it give it an axis or nnx.Carry, for example by "
+            "step, and the change is dropped. To keep it give it an axis or nnx.Carry, for example by "
             "nnx.StateAxes({nnx.Param: None, ...: nnx.Carry}).",
             stacklevel=2,
         )
@@ -356,15 +360,13 @@ def _check_carry(in_axes: Any, out_axes: Any) -> None:
         missing = "out_axes" if carries[0] else "in_axes"
         raise ValueError(
             f"scan got no nnx.Carry in {missing}, but in the other: what is carried must be an argument and "
-            "an output. "
-            f"Put nnx.Carry into {missing}, or leave it out of both."
+            f"an output. Put nnx.Carry into {missing}, or leave it out of both."
         )
     for axis in jax.tree.leaves(out_axes, is_leaf=is_axis):
         if axis is None or (isinstance(axis, StateAxes) and None in axis.axes):
             raise ValueError(
                 "scan got None in out_axes, expected an axis to stack along or nnx.Carry: outputs of all "
-                "steps differ. "
-                "Return what is the same in every step from outside of the loop."
+                "steps differ. Return what is the same in every step from outside of the loop."
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from easyflax.nnx.transforms.lift import (
     run,
     unpack,
 )
+from easyflax.nnx.transforms.metadata import with_axis_metadata
 
 _MISSING: Any = object()
 
@@ -37,6 +38,7 @@ def vmap(
     axis_name: Hashable | None = None,
     axis_size: int | None = None,
     spmd_axis_name: Hashable | tuple[Hashable, ...] | None = None,
+    transform_metadata: Mapping[Any, Any] | None = None,
 ) -> Any:
     """Maps a function of modules and arrays over an axis, as `jax.vmap` does for arrays.
 
@@ -49,6 +51,8 @@ def vmap(
         axis_name: a name for the axis, for collectives inside.
         axis_size: the size of the axis, where no argument has it.
         spmd_axis_name: the mesh axis that the mapped axis is sharded over.
+        transform_metadata: `{nnx.PARTITION_NAME: name}` puts `name` (or None) into the sharding metadata of
+            variables for the mapped axis, and takes it out inside; other entries do so with other metadata.
 
     Raises:
         ValueError: arguments share a variable but map it differently; a variable that is not mapped gets a
@@ -64,14 +68,16 @@ def vmap(
     """
     options = {"axis_name": axis_name, "axis_size": axis_size, "spmd_axis_name": spmd_axis_name}
     if f is _MISSING:
-        return lambda f: vmap(f, in_axes=in_axes, out_axes=out_axes, **options)  # type: ignore[arg-type]
+        axes = {"in_axes": in_axes, "out_axes": out_axes, "transform_metadata": transform_metadata}
+        return lambda f: vmap(f, **axes, **options)  # type: ignore[arg-type]
     fun, bound = bound_object(f)
 
     def mapped(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = positional_arguments(fun, (*bound, *args), kwargs)
         call = pack(args, kwargs)
         axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args) - len(bound), "vmap")
-        return _map(fun, call, axes, out_axes, options)
+        inner = with_axis_metadata(fun, axes, out_axes, transform_metadata)
+        return _map(inner, call, axes, out_axes, options)
 
     return named_like(f, mapped)
 
