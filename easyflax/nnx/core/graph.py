@@ -103,8 +103,9 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
         ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does
             not have.
     """
-    given = {path: leaf for one in (state, *states) for path, leaf in _given_leaves(one)}
     paths = graphdef.paths()
+    known = {*paths.variables, *paths.arrays}
+    given = {path: leaf for one in (state, *states) for path, leaf in _given_leaves(one, known)}
     missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
     if missing:
         raise ValueError(
@@ -113,7 +114,7 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
             "Pass all the states that split returned."
         )
     if len(given) > graphdef.num_leaves:
-        extra = sorted(given.keys() - {*paths.variables, *paths.arrays}, key=str)
+        extra = sorted(given.keys() - known, key=str)
         raise ValueError(
             f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge "
             "them with the graphdef "
@@ -129,9 +130,9 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
     return resolve_root(graphdef.roots[0], assemble(graphdef, new, arrays), new, arrays)
 
 
-def _given_leaves(state: Any) -> Iterator[tuple[Path, Any]]:
+def _given_leaves(state: Any, known: set[Path]) -> Iterator[tuple[Path, Any]]:
     if isinstance(state, Mapping):
-        return iter_leaves(state)
+        return iter_leaves(state, is_leaf=known.__contains__)
     if isinstance(state, (Variable, jax.Array)):
         return iter([((), state)])
     return iter([(path, leaf) for path, leaf in state])  # a FlatState

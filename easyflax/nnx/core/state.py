@@ -259,14 +259,20 @@ register_pytree_with_keys(State, _flatten_with_keys, _unflatten, _flatten)
 # -- functions on states (or nested mappings)
 
 
-def iter_leaves(state: Mapping[Any, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Iterates over `(path, leaf)` in the order of paths."""
+def iter_leaves(
+    state: Mapping[Any, Any], path: Path = (), is_leaf: Callable[[Path], bool] | None = None
+) -> Iterator[tuple[Path, Any]]:
+    """Iterates over `(path, leaf)` in the order of paths.
+
+    Args:
+        is_leaf: which paths are not to be followed further; the value of a variable may be a dictionary.
+    """
     for key in sorted(state, key=type_aware):
-        value = state[key]
-        if isinstance(value, (State, dict)):
-            yield from iter_leaves(value, (*path, key))
+        value, where = state[key], (*path, key)
+        if isinstance(value, (State, dict)) and not (is_leaf and is_leaf(where)):
+            yield from iter_leaves(value, where, is_leaf)
         else:
-            yield (*path, key), value
+            yield where, value
 
 
 def to_flat_state(state: Mapping[Any, Any]) -> FlatState:
@@ -341,7 +347,7 @@ def replace_by_pure_dict(
     replace = replace_fn or _replace_value
     known = dict(iter_leaves(state))
     numbered = {tuple(map(str, path)): path for path in known}
-    for given, value in iter_leaves(pure_dict):
+    for given, value in iter_leaves(pure_dict, is_leaf=lambda path: tuple(map(str, path)) in numbered):
         path = given if given in known else numbered.get(tuple(map(str, given)))
         if path is None:
             raise ValueError(

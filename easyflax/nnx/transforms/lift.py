@@ -302,7 +302,7 @@ def _compare(
             i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new
         )
         return [new_values[i] for i in leaves], Outcome(
-            leaves, outputs, is_plain=not outputs and after.can_store(leaves)
+            leaves, outputs, is_plain=not outputs and after.can_store(range(len(values)))
         )
     _check_made_inside(after)
     known_nodes = {id(node): i for i, node in enumerate(nodes)}
@@ -366,9 +366,9 @@ def also_return(
     new = dict(zip(outcome.leaves, changed, strict=True))
     if outcome.after is None:
         new = {**{i: values[i] for i in leaves}, **new}
-    else:
-        numbers = {origin: i for i, origin in enumerate(outcome.leaf_origins) if origin is not None}
-        new = {**{numbers[i]: values[i] for i in leaves if i in numbers}, **new}
+    else:  # an array without a variable may be in several places now
+        wanted = set(leaves)
+        new = {**{i: values[old] for i, old in enumerate(outcome.leaf_origins) if old in wanted}, **new}
     order = tuple(sorted(new))
     return [new[i] for i in order], dataclasses.replace(outcome, leaves=order)
 

@@ -124,16 +124,16 @@ def _run_loop(
     # All inputs of a step in one list: the values of the modules, then the leaves of the arguments.
     inputs = [*call.walk.values(), *arg_leaves]
     axes = [*leaf_axes, *arg_axes]
-    static = {i: x for i, x in enumerate(inputs) if is_slot(x) or (axes[i] is None and not _is_array(x))}
+    static = {i: x for i, x in enumerate(inputs) if is_slot(x) or (axes[i] is None and not _has_array(x))}
     step = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
     step = _known(steps, step)
     carry = [inputs[i] for i in step.carried], [inputs[i] for i in step.constant]
-    xs = [jnp.moveaxis(jnp.asarray(inputs[i]), axes[i], 0) for i in step.scanned]
+    xs = [_moved(inputs[i], axes[i], 0) for i in step.scanned]
     (last, _), (ys, stacked, info) = jax.lax.scan(step, carry, xs, **options)
     final = dict(zip(step.carried, last, strict=True))
     rest = iter(stacked)
     changed = [
-        final[old] if axis is Carry else jnp.moveaxis(next(rest), 0, axis)
+        final[old] if axis is Carry else _moved(next(rest), 0, axis)
         for old, axis in zip(info.before, info.axes, strict=True)
     ]
     return unpack(call, step.output(ys, final, inputs, info.outcome), changed, info.outcome)
@@ -376,5 +376,10 @@ def _carry_position(axes: Any) -> int | None:
     return next((i for i, axis in enumerate(axes) if axis is Carry), None)
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (jax.Array, np.ndarray, np.generic))
+def _moved(value: Any, source: Axis, destination: Axis) -> Any:
+    """Moves an axis of all arrays of a leaf: the value of a variable may be a tree of them."""
+    return jax.tree.map(lambda array: jnp.moveaxis(jnp.asarray(array), source, destination), value)
+
+
+def _has_array(value: Any) -> bool:
+    return any(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in jax.tree.leaves(value))

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from easyflax import nnx
 
@@ -397,115 +395,6 @@ def test_static_attributes_that_cannot_be_hashed_are_named():
         hash(nnx.graphdef(model))
 
 
-# -- properties of random graphs
-
-KINDS = (nnx.Param, nnx.BatchStat, nnx.Cache)
-
-
-@st.composite
-def graphs(draw):
-    """A module with random attributes: sharing, cycles, nested plain containers, arrays, static values."""
-    modules = [nnx.Dict() for _ in range(draw(st.integers(1, 4)))]
-    variables = [
-        draw(st.sampled_from(KINDS))(jnp.asarray(float(i)), note=draw(st.integers(0, 1)))
-        for i in range(draw(st.integers(1, 3)))
-    ]
-    plain: list = [[], {}]
-
-    def value(depth):
-        options = [
-            st.sampled_from(modules),
-            st.sampled_from(variables),
-            st.sampled_from(plain),
-            st.integers(0, 2).map(lambda n: jnp.full(2, float(n))),
-            st.sampled_from([0, 1, 1.0, True, None, "a", (1, 2)]),
-        ]
-        if depth:
-            inner = st.deferred(lambda: value(depth - 1))
-            options += [
-                st.lists(inner, max_size=2),
-                st.tuples(inner, inner),
-                st.dictionaries(st.sampled_from("xyz"), inner, max_size=2),
-                st.lists(inner, max_size=2).map(nnx.List),
-            ]
-        return st.one_of(options)
-
-    for module in modules:
-        for name in draw(st.sets(st.sampled_from("abc"), max_size=3)):
-            setattr(module, name, draw(value(2)))
-    plain[0].append(draw(value(1)))
-    plain[1]["x"] = draw(value(1))
-    return modules[0]
-
-
-def skeleton(root):
-    """The graph as nested tuples: objects are numbered in the order of the first visit."""
-    numbers = {}
-
-    def visit(value):
-        if isinstance(value, (nnx.Variable, nnx.Pytree, list, dict)):
-            if id(value) in numbers:
-                return "seen", numbers[id(value)]
-            numbers[id(value)] = len(numbers)
-        if isinstance(value, nnx.Variable):
-            return type(value), float(value.value), tuple(sorted(value.get_metadata().items()))
-        if isinstance(value, nnx.Pytree):
-            return type(value), tuple((k, visit(v)) for k, v in sorted(vars(value).items(), key=str))
-        if isinstance(value, dict):
-            return dict, tuple((k, visit(v)) for k, v in sorted(value.items()))
-        if isinstance(value, (list, tuple)):
-            return type(value), tuple(visit(v) for v in value)
-        return ("array", value.tolist()) if isinstance(value, jax.Array) else (type(value), value)
-
-    return visit(root)
-
-
-def mutable_ids(root):
-    return {
-        id(v) for _, v in nnx.iter_graph(root) if isinstance(v, (nnx.Variable, nnx.Pytree, list, dict))
-    } | {
-        id(v)
-        for v in jax.tree.leaves(nnx.state(root), is_leaf=lambda x: isinstance(x, nnx.Variable))
-        if isinstance(v, nnx.Variable)
-    }
-
-
-PROPERTY = settings(derandomize=True, deadline=None, max_examples=40, database=None)
-
-
-@PROPERTY
-@given(graphs())
-def test_merge_after_split_is_the_identity(root):
-    graphdef, params, rest = nnx.split(root, nnx.Param, ...)
-    again = nnx.merge(graphdef, params, rest)
-    assert skeleton(again) == skeleton(root)
-    assert nnx.graphdef(again) == graphdef
-    assert paths(nnx.state(again)) == paths(nnx.state(root))
-
-
-@PROPERTY
-@given(graphs())
-def test_a_clone_is_equal_and_shares_nothing(root):
-    clone = nnx.clone(root)
-    assert skeleton(clone) == skeleton(root)
-    assert not mutable_ids(clone) & mutable_ids(root)
-
-
-@PROPERTY
-@given(graphs())
-def test_a_kept_traversal_is_the_one_that_would_be_made_now(root):
-    nnx.state(root)
-    for module in [value for _, value in nnx.iter_modules(root)]:
-        if isinstance(module, nnx.Dict):
-            module.new = nnx.Param(jnp.asarray(9.0))
-    for _, value in nnx.iter_graph(root):
-        if isinstance(value, list):
-            value.append(0)
-    fresh = nnx.clone(root)
-    assert nnx.graphdef(root) == nnx.graphdef(fresh)
-    assert paths(nnx.state(root)) == paths(nnx.state(fresh))
-
-
 def test_merging_inside_of_a_transform_copies_what_was_made_outside():
     class Counter(nnx.Module):
         def __init__(self):
@@ -527,3 +416,13 @@ def test_merging_inside_of_a_transform_copies_what_was_made_outside():
     assert grads["scale"].value.tolist() == [1.0, 1.0]
     assert counts["count"].value == 1
     assert counter.count.value == 0
+
+
+def test_a_pure_dict_may_hold_the_dict_that_is_a_variables_value():
+    model = nnx.Dict(a=nnx.Variable({"w": jnp.ones(2)}), b={0: nnx.Variable({})})
+    graphdef, state = nnx.split(model)
+    pure = {"a": {"w": jnp.zeros(2)}, "b": {0: {}}}
+    assert nnx.merge(graphdef, pure).a.value["w"].tolist() == [0, 0]
+    nnx.replace_by_pure_dict(state, {**pure, "b": {"0": {}}})
+    assert state.a.value["w"].tolist() == [0, 0]
+    assert model.a.value["w"].tolist() == [1, 1]

@@ -400,3 +400,28 @@ def test_keyword_only_arguments_have_no_axis():
         nnx.scan(lambda c, x, *, scale: (c, x))(0.0, jnp.ones(2), scale=2.0)
     with pytest.raises(ValueError, match="scan got in_axes of length 2 for 1 positional arguments"):
         nnx.scan(lambda c: (c, c))(0.0)
+
+
+def test_values_that_are_trees_are_scanned_carried_and_shared():
+    class Step(nnx.Module):
+        def __init__(self):
+            self.scanned = nnx.Param({"w": jnp.arange(6.0).reshape(2, 3)})
+            self.carried = nnx.BatchStat((jnp.zeros(2), jnp.ones(2)))
+            self.shared = nnx.Cache({"c": jnp.full(2, 3.0)})
+
+    axes = nnx.StateAxes({nnx.Param: 1, nnx.BatchStat: nnx.Carry, nnx.Cache: None, ...: 0})
+
+    @nnx.scan(in_axes=(axes,), out_axes=0)
+    def loop(step):
+        total, last = step.carried.value
+        step.sow(nnx.Intermediate, "seen", total)
+        step.carried.value = total + step.scanned.value["w"] * step.shared.value["c"], last + 1
+        step.scanned.value = {"w": -step.scanned.value["w"]}
+        return total
+
+    step = Step()
+    totals = loop(step)
+    assert totals.tolist() == [[0, 0], [0, 9], [3, 21]]
+    assert step.seen.value[0].tolist() == totals.tolist()
+    assert [part.tolist() for part in step.carried.value] == [[9, 36], [4, 4]]
+    assert step.scanned.value["w"].tolist() == (-jnp.arange(6.0).reshape(2, 3)).tolist()
