@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 import easyflax.nnx as nnx
+from easyflax.nnx.core.calls import recorded_calls
 from easyflax.train.binding import Binding, call_in_mode, path_name
 
 Path = tuple[Any, ...]
@@ -66,19 +65,11 @@ def output_shapes(binding: Binding, input_specs: Any) -> dict[Path, Any]:
 
     def forward(params: Any, other: Any, x: Any) -> None:
         copy = binding.rebuild({**params, **other})
-        paths = {id(module): path for path, module in nnx.iter_modules(copy)}
-
-        def enter(module: nnx.Module) -> None:
-            if id(module) in paths:
-                found.setdefault(paths[id(module)], None)
-
-        def leave(module: nnx.Module, output: Any) -> None:
-            path = paths.get(id(module))
-            if path is not None and found[path] is None:  # the first call of several
-                found[path] = jax.tree.map(lambda array: _free_rows(array, rows), output)
-
-        with _calls_noted({type(module) for _, module in nnx.iter_modules(copy)}, enter, leave):
+        with recorded_calls(copy) as calls:
             call_in_mode(copy, x, training=False)
+        for call in calls:
+            if call.path == call.module_path:  # a call of the module itself, the first one of several
+                found.setdefault(call.path, jax.tree.map(lambda spec: _free_rows(spec, rows), call.outputs))
 
     jax.eval_shape(forward, *binding.arrays(), input_specs)
     return found
@@ -159,43 +150,6 @@ def _by_position(path: Path) -> list[tuple[bool, Any]]:
 def _free_rows(array: Any, rows: int) -> tuple[int | None, ...]:
     shape = tuple(array.shape)
     return (None, *shape[1:]) if shape and shape[0] == rows else shape
-
-
-@contextmanager
-def _calls_noted(
-    classes: Iterable[type], enter: Callable[[Any], None], leave: Callable[[Any, Any], None]
-) -> Iterator[None]:
-    """Calls `enter(module)` and `leave(module, output)` around every call of an instance of `classes`.
-
-    Python looks `__call__` up on the class, so that is where it is replaced; for a moment, and for all
-    threads.
-    """
-    classes = [cls for cls in classes if any("__call__" in vars(base) for base in cls.__mro__)]
-    before = {cls: vars(cls).get("__call__") for cls in classes}
-    wrapped = {cls: _noted(cls.__call__, enter, leave) for cls in classes}
-    for cls, method in wrapped.items():
-        cls.__call__ = method
-    try:
-        yield
-    finally:
-        for cls, method in before.items():
-            if method is None:
-                del cls.__call__
-            else:
-                cls.__call__ = method
-
-
-def _noted(
-    method: Callable[..., Any], enter: Callable[[Any], None], leave: Callable[[Any, Any], None]
-) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        enter(self)
-        output = method(self, *args, **kwargs)
-        leave(self, output)
-        return output
-
-    return call
 
 
 def _spelled(output: Any) -> str:

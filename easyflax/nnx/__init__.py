@@ -185,6 +185,9 @@ from easyflax.nnx.transforms.metadata import (
 from easyflax.nnx.transforms.scan import (
     scan,
 )
+from easyflax.nnx.transforms.tabulate import (
+    tabulate,
+)
 from easyflax.nnx.transforms.vmap import (
     vmap,
 )
@@ -316,6 +319,7 @@ __all__ = [
     "state",
     "static",
     "swish",
+    "tabulate",
     "tanh",
     "to_flat_state",
     "to_predicate",

@@ -1,80 +1,164 @@
 """How modules, variables and states are shown: `repr` for terminals, Treescope in notebooks where it is
-installed."""
+installed.
+
+Everything is shown once. Where an object comes up again, by sharing or in a cycle, its name stands with a
+note of the path at which it was shown. Arrays of more than 8 elements are shown as shape and dtype; the first
+and last of more than 40 siblings are shown, and at most 40 levels. A comment tells what a module holds, by
+kind of variable, what was shown before left out.
+"""
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
+from easyflax.nnx.core.containers import Dict, List
 from easyflax.nnx.core.graphdef import ARRAY, NODE, STATIC, VARIABLE, GraphDef
 from easyflax.nnx.core.module import Pytree
+from easyflax.nnx.core.sizes import Size, counted_kind, has_shape, size_of
 from easyflax.nnx.core.state import State
+from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
-from easyflax.nnx.core.walk import walk
 
-_SHOWN_ITEMS = 8  # an array with more elements is shown as shape and dtype
+_SHOWN_ELEMENTS = 8
+_SHOWN_SIBLINGS, _SHOWN_AT_ENDS = 40, 5
+_SHOWN_LEVELS = 40
+_SHOWN_LINES = 200  # of a structure
+
+_Line = tuple[str, str]  # the text, and a comment that a comma is put before
+
+
+class _Layout(NamedTuple):
+    """How a value with parts is written: brackets, and `(key, prefix, part)` of what is between."""
+
+    opening: str
+    parts: list[tuple[Any, str, Any]]
+    closing: str
+
+
+class _Node:
+    """A value in the outline of what is shown."""
+
+    __slots__ = ("children", "key", "layout", "parent", "prefix", "same_as", "totals", "value")
+
+    def __init__(self, value: Any, parent: _Node | None = None, key: Any = None, prefix: str = "") -> None:
+        self.value = value
+        self.parent = parent
+        self.key = key
+        self.prefix = prefix
+        self.layout: _Layout | None = None
+        self.children: list[_Node] = []
+        self.same_as: _Node | None = None
+        self.totals: dict[Any, Size] = {}
+
+    def and_above(self) -> Iterator[_Node]:
+        """Iterates over this node and those it is in, up to the root."""
+        node: _Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def path(self) -> str:
+        keys = [str(node.key) for node in self.and_above() if node.parent is not None]
+        return "/".join(reversed(keys)) or "the root"
 
 
 def format_object(value: Any) -> str:
-    """Returns the text of a module, variable or state, with arrays as shapes and a count of what each
-    holds."""
-    return "\n".join(_lines(value, set()))
+    """Returns the text of a module, variable or state."""
+    return "\n".join(text + comment for text, comment in _lines(_outline(value), 0))
 
 
-def _lines(value: Any, seen: set[int]) -> list[str]:
-    if not isinstance(value, (Pytree, Variable, State, list, dict)) or (
-        isinstance(value, (list, dict)) and not value
-    ):
-        return _array_text(value).split("\n")
-    if id(value) in seen:
-        return [f"{type(value).__name__}(...)"]
-    if isinstance(value, (Pytree, State, list, dict)):
-        seen = seen | {id(value)}
-    opening, closing = _brackets(value)
-    comment = _comment(value)
-    entries = [_entry(prefix, item, seen) for prefix, item in _items(value)]
-    if not entries:
-        return [f"{opening}{closing}{comment}"]
-    lines = [opening + comment]
-    for number, entry in enumerate(entries):
-        indented = ["  " + line for line in entry]
-        indented[-1] += "," if number < len(entries) - 1 else ""
-        lines += indented
-    return [*lines, closing]
+# -- the outline: what is shown where, and what it holds
 
 
-def _entry(prefix: str, item: Any, seen: set[int]) -> list[str]:
-    first, *rest = _lines(item, seen)
-    return [prefix + first, *rest]
+def _outline(value: Any) -> _Node:
+    """Visits everything below `value` in the order in which it is shown, each object once."""
+    root = _Node(value)
+    first: dict[int, _Node] = {}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if _is_shared_by_reference(node.value):
+            node.same_as = first.setdefault(id(node.value), node)
+            if node.same_as is not node:
+                continue
+            node.same_as = None
+        node.layout = _layout(node.value)
+        if isinstance(node.value, Variable):
+            _count(node)
+        if node.layout is not None:
+            node.children = [_Node(part, node, key, prefix) for key, prefix, part in node.layout.parts]
+            stack.extend(reversed(node.children))
+    return root
 
 
-def _brackets(value: Any) -> tuple[str, str]:
-    if isinstance(value, list):
-        return "[", "]"
-    if isinstance(value, dict):
-        return "{", "}"
-    return (
-        (f"{type(value).__name__}({{", "})")
-        if isinstance(value, State)
-        else (f"{type(value).__name__}(", ")")
-    )
+def _is_shared_by_reference(value: Any) -> bool:
+    return isinstance(value, Tracked) or (type(value) in (list, dict) and len(value) > 0)
 
 
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
+def _count(node: _Node) -> None:
+    size, kind = size_of(node.value.get_raw_value()), counted_kind(node.value)
+    for holder in node.and_above():
+        holder.totals[kind] = holder.totals.get(kind, Size()) + size
+
+
+def _layout(value: Any) -> _Layout | None:
+    """Returns how a value with parts is written over several lines; None for what is written in one."""
+    name = type(value).__name__
     if isinstance(value, Variable):
-        yield "value=", value._raw_value
-        yield from ((f"{name}=", entry) for name, entry in value._metadata.items())
-    elif isinstance(value, Pytree):
-        yield from ((f"{name}=", item) for name, item in _shown_attributes(value))
-    elif isinstance(value, list):
-        yield from (("", item) for item in value)
-    else:
-        yield from ((f"{key!r}: ", item) for key, item in value.items())
+        parts = {"value": value.get_raw_value(), **value.get_metadata()}
+        return _Layout(f"{name}(", _named(parts.items()), ")")
+    if isinstance(value, List):
+        return _Layout(f"{name}([", [(i, "", item) for i, item in enumerate(value)], "])")
+    if isinstance(value, Dict):
+        return _Layout(f"{name}({{", _keyed(vars(value).items()), "})")
+    if isinstance(value, Pytree):
+        return _Layout(f"{name}(", _named(_shown_attributes(value)), ")")
+    if isinstance(value, State):
+        return _Layout(f"{name}({{", _keyed(value.items()), "})")
+    if _is_short(value):
+        return None
+    if type(value) in (list, dict) and all(map(_is_short, _items_of(value))):
+        return None
+    return _container_layout(value)
+
+
+def _container_layout(value: Any) -> _Layout:
+    """Returns the layout of a plain container, or of another library's pytree (a state of optax, say)."""
+    if type(value) is list:
+        return _Layout("[", [(i, "", item) for i, item in enumerate(value)], "]")
+    if type(value) is dict:
+        return _Layout("{", _keyed(value.items()), "}")
+    if type(value) is tuple:
+        return _Layout("(", [(i, "", item) for i, item in enumerate(value)], ")")
+    entries = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda part: part is not value)[0]
+    parts = [(*_key_and_prefix(path[0]), part) for path, part in entries]
+    return _Layout(f"{type(value).__name__}(", parts, ")")
+
+
+def _key_and_prefix(entry: Any) -> tuple[Any, str]:
+    if isinstance(entry, jax.tree_util.GetAttrKey):
+        return entry.name, f"{entry.name}="
+    if isinstance(entry, jax.tree_util.DictKey):
+        return entry.key, f"{entry.key!r}: "
+    return getattr(entry, "idx", getattr(entry, "key", None)), ""
+
+
+def _named(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
+    return [(name, f"{name}=", item) for name, item in items]
+
+
+def _keyed(items: Iterable[tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
+    return [(key, f"{key!r}: ", item) for key, item in items]
+
+
+def _items_of(value: list[Any] | dict[Any, Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _shown_attributes(owner: Pytree) -> list[tuple[Any, Any]]:
@@ -82,75 +166,164 @@ def _shown_attributes(owner: Pytree) -> list[tuple[Any, Any]]:
 
 
 def _holds_data(value: Any) -> bool:
-    return isinstance(value, (Pytree, Variable, State, jax.Array, np.ndarray))
+    leaves = jax.tree.leaves(value, is_leaf=lambda part: isinstance(part, Tracked))
+    return any(isinstance(leaf, Tracked) or has_shape(leaf) for leaf in leaves)
 
 
-def _array_text(value: Any) -> str:
-    if isinstance(value, (jax.Array, np.ndarray)) and (
-        math.prod(value.shape) > _SHOWN_ITEMS or _is_deleted(value)
-    ):
-        return f"Array(shape={value.shape}, dtype={value.dtype})"
-    return repr(value)
+def _is_short(value: Any) -> bool:
+    """Whether a value is written in one line: an array, or what has no data in it."""
+    if isinstance(value, Tracked) or type(value) in (list, dict):
+        return type(value) in (list, dict) and not value
+    if isinstance(value, tuple):
+        return not any(map(has_shape, value)) and all(map(_is_short, value))
+    return value is None or jax.tree_util.all_leaves([value]) or not jax.tree.leaves(value)
 
 
-def _is_deleted(value: Any) -> bool:
-    try:
-        return isinstance(value, jax.Array) and value.is_deleted()
-    except jax.errors.ConcretizationTypeError:  # a tracer
-        return False
+# -- the text
 
 
-def count(value: Any) -> tuple[int, int]:
-    """Returns the number of elements and of bytes of the arrays in `value` (0 for what has no shape)."""
-    leaves = [leaf for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape") and hasattr(leaf, "dtype")]
-    elements = [math.prod(leaf.shape) for leaf in leaves]
-    return sum(elements), sum(
-        n * getattr(leaf.dtype, "itemsize", 0) for n, leaf in zip(elements, leaves, strict=True)
-    )
+def _lines(node: _Node, level: int) -> list[_Line]:
+    if node.same_as is not None:
+        return [(f"{type(node.value).__name__}(...)", f" # same as {node.same_as.path()}")]
+    if node.layout is None:
+        return [(line, "") for line in format_leaf(node.value).split("\n")]
+    opening, _, closing = node.layout
+    comment = _comment(node)
+    if not node.children:
+        return [(opening + closing, comment)]
+    if level == _SHOWN_LEVELS:
+        return [(f"{opening}...{closing}", comment)]
+    entries = list(_entries(node.children, level + 1))
+    lines = [(opening + comment, "")]
+    for number, entry in enumerate(entries):
+        comma = "," if number < len(entries) - 1 else ""
+        last, note = entry[-1]
+        lines += [(f"  {text}", note) for text, note in entry[:-1]]
+        lines.append((f"  {last}{comma}", note))
+    return [*lines, (closing, "")]
 
 
-def _comment(value: Any) -> str:
-    if isinstance(value, Variable):
-        kinds = [("", value)]
-    elif isinstance(value, Pytree):
-        kinds = [(f"{type(variable).__name__}: ", variable) for variable in walk(value).variables]
+def _entries(children: Sequence[_Node], level: int) -> Iterator[list[_Line]]:
+    shown, left_out, rest = children, 0, children[:0]
+    if len(children) > _SHOWN_SIBLINGS:
+        shown, rest = children[:_SHOWN_AT_ENDS], children[-_SHOWN_AT_ENDS:]
+        left_out = len(children) - 2 * _SHOWN_AT_ENDS
+    for child in shown:
+        yield _entry(child, level)
+    if left_out:
+        yield [("...", f" # {left_out:,} more")]
+    for child in rest:
+        yield _entry(child, level)
+
+
+def _entry(child: _Node, level: int) -> list[_Line]:
+    (first, comment), *rest = _lines(child, level)
+    return [(child.prefix + first, comment), *rest]
+
+
+def _comment(node: _Node) -> str:
+    if isinstance(node.value, Variable):
+        parts = [str(size) for size in node.totals.values() if size]
+    elif isinstance(node.value, Pytree):
+        parts = [f"{kind.__name__}: {size}" for kind, size in node.totals.items() if size]
     else:
-        return ""
-    totals: dict[str, list[int]] = {}
-    for kind, variable in kinds:
-        elements, size = count(variable._raw_value)
-        total = totals.setdefault(kind, [0, 0])
-        total[0] += elements
-        total[1] += size
-    parts = [f"{kind}{elements:,} ({_bytes(size)})" for kind, (elements, size) in totals.items() if elements]
+        parts = []
     return f" # {', '.join(parts)}" if parts else ""
 
 
-def _bytes(size: int) -> str:
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size = size / 1000  # type: ignore[assignment]
-    raise AssertionError
+def format_leaf(value: Any) -> str:
+    """Returns the text of a value without parts: arrays as their elements or as shape and dtype, classes and
+    functions by their names."""
+    if has_shape(value):
+        return _array_text(value)
+    if isinstance(value, type):
+        return value.__name__
+    if type(value) is list:
+        return f"[{', '.join(map(format_leaf, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(format_leaf, value))}{',' if len(value) == 1 else ''})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key!r}: {format_leaf(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = zip(value._fields, value, strict=True)  # type: ignore[attr-defined]
+        return f"{type(value).__name__}({', '.join(f'{name}={format_leaf(item)}' for name, item in items)})"
+    if callable(value) and isinstance(getattr(value, "__qualname__", None), str):
+        return f"<function {value.__qualname__}>"
+    return repr(value)
+
+
+def _array_text(value: Any) -> str:
+    if isinstance(value, Tracer):
+        return f"Tracer(shape={value.shape}, dtype={value.dtype})"
+    if isinstance(value, np.generic):
+        return repr(value)
+    name = {jax.ShapeDtypeStruct: "ShapeDtypeStruct", np.ndarray: "ndarray"}.get(type(value), "Array")
+    spec = _partition_text(value)
+    deleted = ", deleted" if isinstance(value, jax.Array) and value.is_deleted() else ""
+    if name == "ShapeDtypeStruct" or spec or deleted or value.size > _SHOWN_ELEMENTS:
+        return f"{name}(shape={value.shape}, dtype={value.dtype}{spec}{deleted})"
+    return " ".join(repr(value).split())  # small, but the repr of a matrix or key has several lines
+
+
+def _partition_text(value: Any) -> str:
+    spec = getattr(getattr(value, "sharding", None), "spec", None)
+    return f", sharding={spec}" if spec is not None and any(axis is not None for axis in spec) else ""
+
+
+# -- structures
 
 
 def format_graphdef(graphdef: GraphDef[Any]) -> str:
-    """Returns the text of a structure: one line for each module and variable, with its path."""
+    """Returns the text of a structure: one line for each module, variable and array, with its path and what
+    is static of it."""
     lines = [
         f"GraphDef({len(graphdef.nodes)} nodes, {len(graphdef.variables)} variables, {graphdef.num_arrays} "
-        "arrays)"
+        "arrays)",
+        *_structure_lines(graphdef),
     ]
-    for path, tag, payload in graphdef.iter_refs():
-        where = "/".join(map(str, path)) or "(root)"
-        if tag == NODE:
-            row = graphdef.nodes[payload]
-            static = ", ".join(f"{key}={value[0]!r}" for key, t, value in row.children if t == STATIC)
-            lines.append(f"  {where}: {row.type.__name__}({static})")
-        elif tag == VARIABLE:
-            lines.append(f"  {where}: {graphdef.variables[payload].type.__name__}")
-        elif tag == ARRAY:
-            lines.append(f"  {where}: array")
+    if len(lines) > _SHOWN_LINES:
+        half = _SHOWN_LINES // 2
+        lines[half:-half] = [f"  ... {len(lines) - 2 * half:,} more"]
     return "\n".join(lines)
+
+
+def _structure_lines(graphdef: GraphDef[Any]) -> Iterator[str]:
+    first: dict[tuple[int, int], str] = {}
+    for where, tag, payload in _all_references(graphdef):
+        if tag == STATIC:
+            continue
+        known = first.setdefault((tag, payload), where)
+        if known != where:
+            yield f"  {where}: same as {known}"
+        elif tag == NODE:
+            row = graphdef.nodes[payload]
+            static = ", ".join(
+                f"{key}={format_leaf(value[0])}" for key, kind, value in row.children if kind == STATIC
+            )
+            yield f"  {where}: {row.type.__name__}({static})"
+        elif tag == VARIABLE:
+            row = graphdef.variables[payload]
+            metadata = ", ".join(f"{name}={format_leaf(value)}" for name, value in row.metadata)
+            yield f"  {where}: {row.type.__name__}" + (f"({metadata})" if metadata else "")
+        elif tag == ARRAY:
+            yield f"  {where}: array"
+
+
+def _all_references(graphdef: GraphDef[Any]) -> Iterator[tuple[str, int, Any]]:
+    """Iterates over `(path, tag, payload)` of the references, those to an object known already included."""
+    seen: set[int] = set()
+    roots = [("" if len(graphdef.roots) == 1 else str(i), *ref) for i, ref in enumerate(graphdef.roots)]
+    stack = roots[::-1]
+    while stack:
+        where, tag, payload = stack.pop()
+        yield where or "(root)", tag, payload
+        if tag == NODE and payload not in seen:
+            seen.add(payload)
+            children = graphdef.nodes[payload].children
+            stack.extend((f"{where}/{key}".lstrip("/"), *ref) for key, *ref in reversed(children))
+
+
+# -- notebooks
 
 
 def render_treescope(value: Any, path: str | None, subtree_renderer: Any) -> Any:
@@ -198,4 +371,4 @@ def _treescope() -> Any:
     return treescope
 
 
-__all__ = ["count", "display", "format_graphdef", "format_object", "render_treescope"]
+__all__ = ["display", "format_graphdef", "format_leaf", "format_object", "render_treescope"]
