@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core import spmd
+from easyflax.nnx.core.capture import (
+    capture,
+)
 from easyflax.nnx.core.containers import (
     Dict,
     List,
@@ -28,20 +31,37 @@ from easyflax.nnx.core.filters import (
     to_predicate,
 )
 from easyflax.nnx.core.graph import (
+    call,
     clone,
     graphdef,
-    iter_children,
-    iter_graph,
-    iter_modules,
     merge,
     pop,
     split,
     state,
+    unpack,
     update,
     variables,
 )
+from easyflax.nnx.core.graph_maps import (
+    as_pure,
+    map,
+    pure,
+    recursive_map,
+)
+from easyflax.nnx.core.graph_state import (
+    GraphState,
+    PureState,
+)
 from easyflax.nnx.core.graphdef import (
     GraphDef,
+)
+from easyflax.nnx.core.iteration import (
+    find_duplicates,
+    iter_children,
+    iter_graph,
+    iter_module_children,
+    iter_modules,
+    set_metadata,
 )
 from easyflax.nnx.core.module import (
     Data,
@@ -54,6 +74,13 @@ from easyflax.nnx.core.module import (
     is_data,
     register_data_type,
     static,
+)
+from easyflax.nnx.core.rng_splits import (
+    fork_rngs,
+    reseed,
+    restore_rngs,
+    split_rngs,
+    with_rngs,
 )
 from easyflax.nnx.core.rngs import (
     RngCount,
@@ -103,6 +130,11 @@ from easyflax.nnx.core.variables import (
     Variable,
     VariableMetadata,
     with_metadata,
+)
+from easyflax.nnx.core.views import (
+    view,
+    view_info,
+    with_attributes,
 )
 from easyflax.nnx.layers import (
     BatchNorm,
@@ -213,6 +245,7 @@ __all__ = [
     "Filter",
     "FlatState",
     "GraphDef",
+    "GraphState",
     "GroupNorm",
     "Initializer",
     "Intermediate",
@@ -237,6 +270,7 @@ __all__ = [
     "PathContains",
     "PathIn",
     "Perturbation",
+    "PureState",
     "Pytree",
     "RMSNorm",
     "RngCount",
@@ -256,7 +290,10 @@ __all__ = [
     "WithTag",
     "abstract_with_sharding",
     "as_abstract",
+    "as_pure",
     "avg_pool",
+    "call",
+    "capture",
     "celu",
     "clone",
     "data",
@@ -264,7 +301,9 @@ __all__ = [
     "elu",
     "eval_shape",
     "filter_state",
+    "find_duplicates",
     "first_from",
+    "fork_rngs",
     "from_flat_state",
     "gelu",
     "get_abstract_model",
@@ -282,6 +321,7 @@ __all__ = [
     "is_data",
     "iter_children",
     "iter_graph",
+    "iter_module_children",
     "iter_modules",
     "jit",
     "leaky_relu",
@@ -289,6 +329,7 @@ __all__ = [
     "log_softmax",
     "logical_axis_rules",
     "logsumexp",
+    "map",
     "map_state",
     "max_pool",
     "merge",
@@ -299,20 +340,26 @@ __all__ = [
     "optimizer",
     "pool",
     "pop",
+    "pure",
+    "recursive_map",
     "register_data_type",
     "register_variable_name",
     "relu",
     "relu6",
     "replace_by_pure_dict",
+    "reseed",
     "restore_int_paths",
+    "restore_rngs",
     "scan",
     "selu",
+    "set_metadata",
     "sigmoid",
     "silu",
     "soft_sign",
     "softmax",
     "softplus",
     "split",
+    "split_rngs",
     "split_state",
     "spmd",
     "standardize",
@@ -325,6 +372,7 @@ __all__ = [
     "to_predicate",
     "to_pure_dict",
     "transform_metadata",
+    "unpack",
     "update",
     "use_eager_sharding",
     "using_eager_sharding",
@@ -332,7 +380,11 @@ __all__ = [
     "variable_name_from_type",
     "variable_type_from_name",
     "variables",
+    "view",
+    "view_info",
     "vmap",
+    "with_attributes",
     "with_metadata",
     "with_partitioning",
+    "with_rngs",
 ]

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates, to_predicate
+from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates
+from easyflax.nnx.core.graph_state import GraphState, common_graphdef
 from easyflax.nnx.core.graphdef import (
     ARRAY,
     NODE,
@@ -29,7 +30,7 @@ from easyflax.nnx.core.graphdef import (
     make_variables,
     resolve_root,
 )
-from easyflax.nnx.core.module import Module, Pytree, sorted_items
+from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
 from easyflax.nnx.core.tracking import current_trace
 from easyflax.nnx.core.variables import Variable
@@ -91,21 +92,39 @@ def state(node: Any, *filters: Filter) -> Any:
 variables = state
 
 
-def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False) -> A:
+def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables: bool = True) -> Any:
     """Puts a module together again from its structure and its states (or nested dicts); the reverse of
-    `split`.
+    `split`, and of `unpack`.
 
     Args:
+        graphdef: the structure, or the first of the states that `unpack` returned, which know it.
+        *states: the states.
         copy: make new variables, in place of using those of the states. Variables made outside of the
             transform that is running could not be changed, and are always copied.
+        recreate_variables: put leaves of the states that are no variables into new ones; otherwise they take
+            the place of the variables.
 
     Raises:
+        TypeError: there is no state.
         ValueError: a leaf of the structure is in none of the states, or the states have leaves that it does
             not have.
     """
+    if isinstance(graphdef, GraphState):
+        states = (graphdef, *states)
+        graphdef = common_graphdef(states)
+    if not isinstance(graphdef, GraphDef):
+        raise TypeError(
+            f"merge got a {type(graphdef).__name__} first, expected a GraphDef, or the GraphState that "
+            "nnx.unpack returns. Pass what nnx.split returned: nnx.merge(graphdef, state)."
+        )
+    if not states:
+        raise TypeError(
+            "merge() missing 1 required positional argument: 'state'. Pass all the states that split "
+            "returned."
+        )
     paths = graphdef.paths()
     known = {*paths.variables, *paths.arrays}
-    given = {path: leaf for one in (state, *states) for path, leaf in _given_leaves(one, known)}
+    given = {path: leaf for one in states for path, leaf in _given_leaves(one, known)}
     missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
     if missing:
         raise ValueError(
@@ -120,14 +139,34 @@ def merge(graphdef: GraphDef[A], state: Any, /, *states: Any, copy: bool = False
             "them with the graphdef "
             "that they were split from, or filter them first."
         )
-    new = make_variables(graphdef, [given[path] for path in paths.variables])
+    leaves = [given[path] for path in paths.variables]
+    new: list[Any] = make_variables(graphdef, leaves)
     trace = current_trace()
-    for position, path in enumerate(paths.variables):
-        leaf = given[path]
+    for position, leaf in enumerate(leaves):
         if isinstance(leaf, Variable):
             new[position] = leaf.copy() if copy or leaf._trace != trace else leaf
+        elif not recreate_variables:
+            new[position] = leaf
     arrays = [given[path] for path in paths.arrays]
     return resolve_root(graphdef.roots[0], assemble(graphdef, new, arrays), new, arrays)
+
+
+def unpack(node: Any, *filters: Filter) -> Any:
+    """Returns the state of a module, or one state for each filter, as a `GraphState`, which knows the
+    module's structure: `merge` needs nothing else.
+
+    >>> from easyflax import nnx
+    >>> layer = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> kernel, bias = nnx.unpack(layer, nnx.PathContains("kernel"), ...)
+    >>> nnx.merge(kernel, bias).kernel is layer.kernel
+    True
+
+    Raises:
+        ValueError: a leaf matches no filter.
+    """
+    structure, *states = split(node, *filters)
+    packed = tuple(GraphState(structure, state) for state in states)
+    return packed[0] if len(packed) == 1 else packed
 
 
 def _given_leaves(state: Any, known: set[Path]) -> Iterator[tuple[Path, Any]]:
@@ -298,59 +337,6 @@ def _delete(owner: Any, path: Path) -> None:
         delattr(owner, key)
 
 
-def iter_graph(node: Any, /) -> Iterator[tuple[Path, Any]]:
-    """Iterates over `(path, value)` of everything below `node`, children before their parents, each object
-    once; static values included."""
-    found = walk(node)
-    graphdef, arrays = found.graphdef, found.arrays()
-    nodes = collect_nodes(graphdef, (node,))
-    seen: set[tuple[int, int]] = set()
-    # (path, tag, payload, whether the children were done)
-    stack: list[tuple[Path, int, Any, bool]] = [((), *graphdef.roots[0], False)]
-    while stack:
-        path, tag, payload, done = stack.pop()
-        if tag in (NODE, VARIABLE) and not done:
-            if (tag, payload) in seen:
-                continue
-            seen.add((tag, payload))
-        if tag == NODE and not done:
-            stack.append((path, tag, payload, True))
-            stack.extend(
-                ((*path, key), t, p, False) for key, t, p in reversed(graphdef.nodes[payload].children)
-            )
-            continue
-        yield path, resolve_root((tag, payload), nodes, found.variables, arrays)
-
-
-def iter_modules(node: Any, /) -> Iterator[tuple[Path, Module]]:
-    """Iterates over `(path, module)` of all modules below `node` and itself, children before their parents,
-    each once."""
-    return ((path, value) for path, value in iter_graph(node) if isinstance(value, Module))
-
-
-def iter_children(node: Any, /) -> Iterator[tuple[Any, Any]]:
-    """Iterates over `(name, child)` of the modules and variables that are attributes of `node`."""
-    return ((name, value) for name, value in sorted_items(node) if isinstance(value, (Pytree, Variable)))
-
-
-def set_attributes(node: Any, *filters: Filter, raise_if_not_found: bool = True, **attributes: Any) -> None:
-    """Sets attributes on all modules below `node` that have them; see `Module.set_attributes`."""
-    selected = to_predicate(filters or ...)
-    left = set(attributes)
-    for path, module in list(iter_graph(node)):
-        if isinstance(module, Pytree) and selected(path, module):
-            for name, value in attributes.items():
-                if name in vars(module):
-                    left.discard(name)
-                    if getattr(module, name) is not value:
-                        setattr(module, name, value)
-    if left and raise_if_not_found:
-        raise ValueError(
-            f"No module below this {type(node).__name__} has the attributes {sorted(left)}. Check the names, "
-            "or pass raise_if_not_found=False."
-        )
-
-
 class _Accessor:
     """Remembers which method is wanted: `accessor.encoder.encode` on a module that does not exist yet."""
 
@@ -368,6 +354,19 @@ class _Accessor:
         return self._call(self._path, *args, **kwargs)
 
 
+def call(graphdef_state: tuple[GraphDef[Any], Any], /) -> Any:
+    """Returns something that stands for a module given as `(graphdef, state)`; calling it, or a method,
+    returns `output, (graphdef, state)` with the state after the call.
+
+    >>> from easyflax import nnx
+    >>> pure = nnx.split({"gain": nnx.Dropout(0.5, rngs=nnx.Rngs(0))})
+    >>> out, pure = nnx.call(pure)["gain"](jax.numpy.ones(2))
+    >>> int(pure[1]["gain"].rngs.count.value)
+    1
+    """
+    return apply_graphdef(*graphdef_state)
+
+
 def apply_graphdef(graphdef: GraphDef[Any], state: Any, *states: Any) -> Callable[..., Any]:
     """See `GraphDef.apply`."""
 
@@ -383,16 +382,14 @@ def apply_graphdef(graphdef: GraphDef[Any], state: Any, *states: Any) -> Callabl
 
 __all__ = [
     "GraphDef",
+    "call",
     "clone",
     "graphdef",
-    "iter_children",
-    "iter_graph",
-    "iter_modules",
     "merge",
     "pop",
-    "set_attributes",
     "split",
     "state",
+    "unpack",
     "update",
     "variables",
 ]

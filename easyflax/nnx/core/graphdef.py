@@ -17,6 +17,7 @@ References are pairs `(tag, payload)`:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -203,7 +204,10 @@ def static_ref(value: Any) -> Ref:
 
 
 def _kinds(value: Any) -> Any:
-    return tuple(map(_kinds, value)) if type(value) is tuple else type(value)
+    kind = type(value)
+    if kind is tuple:
+        return tuple(map(_kinds, value))
+    return None if kind is FunctionType else kind  # pickle does not find the type of functions
 
 
 def make_variables(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Variable[Any]]:

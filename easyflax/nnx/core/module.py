@@ -126,6 +126,8 @@ class Pytree(Tracked):
     def __delattr__(self, name: str) -> None:
         self._check_can_update(name)
         object.__delattr__(self, name)
+        if self._marks is not None and name in self._marks:
+            set_marks(self, {key: mark for key, mark in self._marks.items() if key != name} or None)
         self._structure_changed()
 
     def _set_mark(self, name: Any, is_data: bool) -> None:
@@ -303,10 +305,20 @@ class Module(Pytree):
         """Stores an intermediate value on the module, in a variable of kind `variable_type` under `name`.
 
         By default values of repeated calls are collected in a tuple; `reduce_fn(previous, value)` and
-        `init_fn()` change that. `nnx.pop(model, nnx.Intermediate)` takes them out again. Returns True: the
-        value is always stored.
+        `init_fn()` change that. `nnx.pop(model, nnx.Intermediate)` takes them out again. Within
+        `nnx.capture` the values go to its caller and nothing is left on the module.
+
+        Returns:
+            whether the value was stored: always, but for kinds that the `nnx.capture` around does not ask
+            for.
         """
         kind = _kind(variable_type)
+        captures = self._captures(kind)
+        if captures is not None:
+            for variable in captures:
+                old = variable[name] if name in variable else init_fn()
+                variable[name] = reduce_fn(old, value)
+            return bool(captures)
         if name in vars(self):
             variable = self._held_variable("sow", name, kind)
             variable.set_raw_value(reduce_fn(variable.get_raw_value(), value))
@@ -317,13 +329,26 @@ class Module(Pytree):
     def perturb(self, name: str, value: Any, variable_type: type[Variable[Any]] | str = Perturbation) -> Any:
         """Adds a variable of zeros to `value`, so that the gradient with respect to it is that of `value`.
 
-        The first call makes the variable `name`; its kind is `Perturbation`.
+        The first call makes the variable `name`; its kind is `Perturbation`. Within `nnx.capture` the
+        zeros go to its caller, or the values given as `init` are added.
         """
         kind = _kind(variable_type)
+        captures = self._captures(kind)
+        if captures is not None:
+            for variable in captures:
+                if name not in variable:
+                    variable[name] = jax.tree.map(jnp.zeros_like, value)
+                value = jax.tree.map(jnp.add, variable[name], value)
+            return value
         if name not in vars(self):
             setattr(self, name, kind(jax.tree.map(jnp.zeros_like, value)))
         variable = self._held_variable("perturb", name, kind)
         return jax.tree.map(jnp.add, variable.get_value(), value)
+
+    def _captures(self, kind: type[Variable[Any]]) -> list[Variable[Any]] | None:
+        """Returns where `nnx.capture` wants values of a kind, one variable or none; None outside of it."""
+        captures = vars(self).get("__captures__")
+        return None if captures is None else [one for one in captures if type(one) is kind]
 
     def _held_variable(self, call: str, name: str, kind: type[Variable[Any]]) -> Variable[Any]:
         variable = getattr(self, name)
@@ -338,13 +363,13 @@ class Module(Pytree):
     def iter_modules(self) -> Iterator[tuple[tuple[Any, ...], Module]]:
         """Iterates over `(path, module)` of all modules below this one, itself (with path `()`) included,
         each once."""
-        from easyflax.nnx.core.graph import iter_modules
+        from easyflax.nnx.core.iteration import iter_modules
 
         return iter_modules(self)
 
     def iter_children(self) -> Iterator[tuple[Any, Any]]:
         """Iterates over `(name, child)` of the modules and variables that are attributes of this one."""
-        from easyflax.nnx.core.graph import iter_children
+        from easyflax.nnx.core.iteration import iter_children
 
         return iter_children(self)
 
@@ -355,7 +380,7 @@ class Module(Pytree):
         Raises:
             ValueError: no module has one of the attributes and `raise_if_not_found` is True.
         """
-        from easyflax.nnx.core.graph import set_attributes
+        from easyflax.nnx.core.iteration import set_attributes
 
         set_attributes(self, *filters, raise_if_not_found=raise_if_not_found, **attributes)
 

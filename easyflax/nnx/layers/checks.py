@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from easyflax.nnx.core.graph import iter_modules
+from easyflax.nnx.core.iteration import iter_modules
 from easyflax.nnx.core.module import Module
 
 __all__ = ["check_features", "check_mask", "check_rngs", "check_sizes", "describe"]

@@ -93,6 +93,15 @@ class Dropout(Module):
         stream = rngs[rng_collection] if isinstance(rngs, Rngs) else rngs
         self.rngs = None if stream is None else stream.fork()
 
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Sets the mode, for `nnx.view`.
+
+        Args:
+            deterministic: True returns inputs as they are, False drops entries.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
+
     def __call__(
         self,
         inputs: jax.Array,

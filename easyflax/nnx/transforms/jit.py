@@ -84,6 +84,13 @@ class JitWrapped:
         vars(method).update(vars(self), _bound=(instance,))
         return method
 
+    @property
+    def __self__(self) -> Any:
+        """The module of a bound method, as methods have it."""
+        if self._bound:
+            return self._bound[0]
+        raise AttributeError("__self__")
+
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they
         are."""

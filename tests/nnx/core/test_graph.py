@@ -426,3 +426,11 @@ def test_a_pure_dict_may_hold_the_dict_that_is_a_variables_value():
     nnx.replace_by_pure_dict(state, {**pure, "b": {"0": {}}})
     assert state.a.value["w"].tolist() == [0, 0]
     assert model.a.value["w"].tolist() == [1, 1]
+
+
+def test_a_graphdef_with_functions_can_be_pickled():
+    graphdef, state = nnx.split(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Dropout(0.0)))
+    again = pickle.loads(pickle.dumps(graphdef))
+    assert again == graphdef
+    assert hash(again) == hash(graphdef)
+    assert nnx.merge(again, state)(jnp.ones((1, 2))).shape == (1, 3)
