@@ -20,6 +20,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 
 _MARK = "_recorded_as"
+_is_recording: ContextVar[bool] = ContextVar("_is_recording", default=False)
 Measure = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Callable[[], dict[str, Any]]]
 
 
@@ -145,14 +147,21 @@ def recorded_calls(root: Any, measure: Measure | None = None) -> Iterator[list[C
     before = [(cls, name, vars(cls).get(name)) for cls, name, _ in wrappers]
     for cls, name, wrapper in wrappers:
         setattr(cls, name, wrapper)
+    token = _is_recording.set(True)
     try:
         yield recorder.calls
     finally:
+        _is_recording.reset(token)
         for cls, name, method in before:
             if method is None:
                 delattr(cls, name)
             else:
                 setattr(cls, name, method)
+
+
+def is_recording() -> bool:
+    """Says whether calls are being noted, so that compiled functions are traced once more for each module."""
+    return _is_recording.get()
 
 
 def gets_recorded(cls: type) -> bool:

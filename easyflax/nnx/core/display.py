@@ -9,8 +9,9 @@ kind of variable, what was shown before left out.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -41,70 +42,71 @@ class _Layout(NamedTuple):
     closing: str
 
 
+@dataclasses.dataclass(slots=True)
 class _Node:
-    """A value in the outline of what is shown."""
+    """A value in the outline of what is shown; others are referred to by number.
 
-    __slots__ = ("children", "key", "layout", "parent", "prefix", "same_as", "totals", "value")
+    Without references between nodes there is no cycle that would keep arrays alive until the garbage
+    collector runs.
+    """
 
-    def __init__(self, value: Any, parent: _Node | None = None, key: Any = None, prefix: str = "") -> None:
-        self.value = value
-        self.parent = parent
-        self.key = key
-        self.prefix = prefix
-        self.layout: _Layout | None = None
-        self.children: list[_Node] = []
-        self.same_as: _Node | None = None
-        self.totals: dict[Any, Size] = {}
-
-    def and_above(self) -> Iterator[_Node]:
-        """Iterates over this node and those it is in, up to the root."""
-        node: _Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
-
-    def path(self) -> str:
-        keys = [str(node.key) for node in self.and_above() if node.parent is not None]
-        return "/".join(reversed(keys)) or "the root"
+    value: Any
+    parent: int | None = None
+    key: Any = None
+    prefix: str = ""
+    layout: _Layout | None = None
+    children: list[int] = dataclasses.field(default_factory=list)
+    same_as: int | None = None
+    totals: dict[Any, Size] = dataclasses.field(default_factory=dict)
 
 
 def format_object(value: Any) -> str:
     """Returns the text of a module, variable or state."""
-    return "\n".join(text + comment for text, comment in _lines(_outline(value), 0))
+    return "\n".join(text + comment for text, comment in _lines(_outline(value), 0, 0))
 
 
 # -- the outline: what is shown where, and what it holds
 
 
-def _outline(value: Any) -> _Node:
+def _outline(value: Any) -> list[_Node]:
     """Visits everything below `value` in the order in which it is shown, each object once."""
-    root = _Node(value)
-    first: dict[int, _Node] = {}
-    stack = [root]
+    nodes = [_Node(value)]
+    first: dict[int, int] = {}
+    stack = [0]
     while stack:
-        node = stack.pop()
+        number = stack.pop()
+        node = nodes[number]
         if _is_shared_by_reference(node.value):
-            node.same_as = first.setdefault(id(node.value), node)
-            if node.same_as is not node:
+            known = first.setdefault(id(node.value), number)
+            if known != number:
+                node.same_as = known
                 continue
-            node.same_as = None
         node.layout = _layout(node.value)
         if isinstance(node.value, Variable):
-            _count(node)
+            size, kind = size_of(node.value.get_raw_value()), counted_kind(node.value)
+            for holder in _and_above(nodes, number):
+                holder.totals[kind] = holder.totals.get(kind, Size()) + size
         if node.layout is not None:
-            node.children = [_Node(part, node, key, prefix) for key, prefix, part in node.layout.parts]
-            stack.extend(reversed(node.children))
-    return root
+            node.children = list(range(len(nodes), len(nodes) + len(node.layout.parts)))
+            nodes += [_Node(part, number, key, prefix) for key, prefix, part in node.layout.parts]
+            stack += reversed(node.children)
+    return nodes
+
+
+def _and_above(nodes: list[_Node], number: int | None) -> Iterator[_Node]:
+    """Iterates over a node and those it is in, up to the root."""
+    while number is not None:
+        yield nodes[number]
+        number = nodes[number].parent
+
+
+def _path(nodes: list[_Node], number: int) -> str:
+    keys = [str(node.key) for node in _and_above(nodes, number) if node.parent is not None]
+    return "/".join(reversed(keys)) or "the root"
 
 
 def _is_shared_by_reference(value: Any) -> bool:
     return isinstance(value, Tracked) or (type(value) in (list, dict) and len(value) > 0)
-
-
-def _count(node: _Node) -> None:
-    size, kind = size_of(node.value.get_raw_value()), counted_kind(node.value)
-    for holder in node.and_above():
-        holder.totals[kind] = holder.totals.get(kind, Size()) + size
 
 
 def _layout(value: Any) -> _Layout | None:
@@ -182,9 +184,10 @@ def _is_short(value: Any) -> bool:
 # -- the text
 
 
-def _lines(node: _Node, level: int) -> list[_Line]:
+def _lines(nodes: list[_Node], number: int, level: int) -> list[_Line]:
+    node = nodes[number]
     if node.same_as is not None:
-        return [(f"{type(node.value).__name__}(...)", f" # same as {node.same_as.path()}")]
+        return [(f"{type(node.value).__name__}(...)", f" # same as {_path(nodes, node.same_as)}")]
     if node.layout is None:
         return [(line, "") for line in format_leaf(node.value).split("\n")]
     opening, _, closing = node.layout
@@ -193,32 +196,27 @@ def _lines(node: _Node, level: int) -> list[_Line]:
         return [(opening + closing, comment)]
     if level == _SHOWN_LEVELS:
         return [(f"{opening}...{closing}", comment)]
-    entries = list(_entries(node.children, level + 1))
+    entries = _entries(nodes, node.children, level + 1)
     lines = [(opening + comment, "")]
-    for number, entry in enumerate(entries):
-        comma = "," if number < len(entries) - 1 else ""
+    for position, entry in enumerate(entries):
+        comma = "," if position < len(entries) - 1 else ""
         last, note = entry[-1]
         lines += [(f"  {text}", note) for text, note in entry[:-1]]
         lines.append((f"  {last}{comma}", note))
     return [*lines, (closing, "")]
 
 
-def _entries(children: Sequence[_Node], level: int) -> Iterator[list[_Line]]:
-    shown, left_out, rest = children, 0, children[:0]
-    if len(children) > _SHOWN_SIBLINGS:
-        shown, rest = children[:_SHOWN_AT_ENDS], children[-_SHOWN_AT_ENDS:]
-        left_out = len(children) - 2 * _SHOWN_AT_ENDS
-    for child in shown:
-        yield _entry(child, level)
-    if left_out:
-        yield [("...", f" # {left_out:,} more")]
-    for child in rest:
-        yield _entry(child, level)
+def _entries(nodes: list[_Node], children: list[int], level: int) -> list[list[_Line]]:
+    if len(children) <= _SHOWN_SIBLINGS:
+        return [_entry(nodes, child, level) for child in children]
+    first = [_entry(nodes, child, level) for child in children[:_SHOWN_AT_ENDS]]
+    last = [_entry(nodes, child, level) for child in children[-_SHOWN_AT_ENDS:]]
+    return [*first, [("...", f" # {len(children) - 2 * _SHOWN_AT_ENDS:,} more")], *last]
 
 
-def _entry(child: _Node, level: int) -> list[_Line]:
-    (first, comment), *rest = _lines(child, level)
-    return [(child.prefix + first, comment), *rest]
+def _entry(nodes: list[_Node], child: int, level: int) -> list[_Line]:
+    (first, comment), *rest = _lines(nodes, child, level)
+    return [(nodes[child].prefix + first, comment), *rest]
 
 
 def _comment(node: _Node) -> str:

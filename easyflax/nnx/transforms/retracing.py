@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from easyflax.nnx.core.calls import is_recording
 from easyflax.nnx.core.differences import structure_differences
 from easyflax.nnx.transforms.lift import Spec, is_slot, leaf_paths
 
@@ -50,6 +51,8 @@ class TraceLog:
             spec, values: modules and their leaves.
             args, kwargs: the other arguments, tracers where they are not static.
         """
+        if is_recording():
+            return
         trace, last = _Trace(by, spec, values, args, kwargs), self._last
         self._last = trace
         if last is None or not (last.is_by_the_same(trace) or last.has_same_inputs(trace)):

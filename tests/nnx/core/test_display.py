@@ -1,9 +1,11 @@
 """How modules, variables, states and structures are shown."""
 
 import builtins
+import gc
 import sys
 import time
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -150,9 +152,7 @@ def test_variables_of_several_arrays_and_their_hooks_are_shown():
     def hook(variable, value):
         return value
 
-    variable = nnx.Param(
-        {"a": jnp.ones(2), "b": (jnp.ones(9), None)}, on_get_value=hook, sharding=("x", None)
-    )
+    variable = nnx.Param({"a": jnp.ones(2), "b": (jnp.ones(9), None)}, on_get_value=hook, note=("x", None))
     assert lines(variable) == [
         "Param( # 11 (44 B)",
         "  value={",
@@ -163,7 +163,7 @@ def test_variables_of_several_arrays_and_their_hooks_are_shown():
         "    )",
         "  },",
         "  on_get_value=<function test_variables_of_several_arrays_and_their_hooks_are_shown.<locals>.hook>,",
-        "  out_sharding=('x', None)",
+        "  note=('x', None)",
         ")",
     ]
 
@@ -256,6 +256,24 @@ def test_the_layout_of_arrays_over_devices_is_shown():
 
 
 # -- large models
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_showing_a_model_does_not_keep_its_arrays_alive():
+    array = jnp.ones(3) + 1
+    model = nnx.Dict(a=nnx.Param(array), b=[nnx.Dict()])
+    repr(model), repr(nnx.graphdef(model))
+    freed = weakref.ref(array)
+    del model, array
+    assert freed() is None
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_of_many_siblings_the_first_and_last_are_shown_and_all_are_counted():

@@ -1,5 +1,8 @@
 """The table of a model."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -229,6 +232,35 @@ def test_flops_are_left_open_where_a_call_cannot_be_compiled_on_its_own():
     rows = table(Mapped(), jnp.ones((2, 4)), compute_flops=True)
     assert int(rows[0]["flops"]) > 0
     assert rows[1]["flops"] == "-"
+
+
+def test_compiled_methods_are_traced_for_each_module_without_a_warning_that_they_are():
+    class Layer(nnx.Module):
+        def __init__(self):
+            self.linear = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+
+        @nnx.jit
+        def __call__(self, x):
+            return self.linear(x)
+
+    model = nnx.Sequential(*(Layer() for _ in range(8)))
+    for _ in range(2):
+        assert column(table(model, jnp.ones((1, 4))), "type")[1:-1] == ["Layer", "Linear"] * 8
+
+
+def test_the_table_keeps_no_arrays_alive():
+    array = jnp.ones((4, 4)) + 1
+    model = nnx.Linear(4, 4, rngs=nnx.Rngs(0))
+    model.kernel.value = array
+    gc.collect()
+    gc.disable()
+    try:
+        nnx.tabulate(model, jnp.ones((3, 4)), compute_flops=True)
+        freed = weakref.ref(array)
+        del model, array
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_options_reach_the_table_the_columns_and_the_console():
