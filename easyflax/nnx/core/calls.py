@@ -27,7 +27,7 @@ import jax
 
 from easyflax.nnx.core.containers import Dict, List
 from easyflax.nnx.core.filters import Path
-from easyflax.nnx.core.graph import iter_graph
+from easyflax.nnx.core.iteration import iter_graph
 from easyflax.nnx.core.module import Module, Pytree
 from easyflax.nnx.core.sizes import has_shape
 from easyflax.nnx.core.state import State
