@@ -211,12 +211,14 @@ from easyflax.nnx.transforms.eval_shape import (
 from easyflax.nnx.transforms.jit import (
     jit,
 )
+from easyflax.nnx.transforms.jit_partial import jit_partial
 from easyflax.nnx.transforms.metadata import (
     transform_metadata,
 )
 from easyflax.nnx.transforms.scan import (
     scan,
 )
+from easyflax.nnx.transforms.sharding import StateSharding
 from easyflax.nnx.transforms.tabulate import (
     tabulate,
 )
@@ -281,6 +283,7 @@ __all__ = [
     "Sequential",
     "State",
     "StateAxes",
+    "StateSharding",
     "Static",
     "Statistics",
     "TraceContextError",
@@ -324,6 +327,7 @@ __all__ = [
     "iter_module_children",
     "iter_modules",
     "jit",
+    "jit_partial",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",

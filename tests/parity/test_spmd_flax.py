@@ -111,6 +111,43 @@ def stacked_layers(lib: Any, mesh: Any) -> Any:
     return stack
 
 
+def shard_by_filter(lib: Any, mesh: Any) -> Any:
+    return lib.StateSharding(
+        {
+            lib.PathContains("kernel"): NamedSharding(mesh, P("data", "model")),
+            ...: NamedSharding(mesh, P()),
+        }
+    )
+
+
+def jit_with_shardings(lib: Any, mesh: Any) -> Any:
+    model = lib.BatchNorm(8, rngs=lib.Rngs(0))
+    model.linear = lib.Linear(8, 8, rngs=lib.Rngs(1))
+    sharding, rows = shard_by_filter(lib, mesh), NamedSharding(mesh, P("data"))
+
+    @lib.jit(in_shardings=(sharding, rows), out_shardings=rows)
+    def forward(model: Any, x: Any) -> Any:
+        return model(model.linear(x))
+
+    model.output = lib.Cache(forward(model, jnp.linspace(0, 1, 32).reshape(4, 8)))
+    return model
+
+
+def jit_with_output_shardings(lib: Any, mesh: Any) -> Any:
+    return lib.jit(lambda: lib.Linear(8, 8, rngs=lib.Rngs(1)), out_shardings=shard_by_filter(lib, mesh))()
+
+
+def jit_with_a_state_of_shardings(lib: Any, mesh: Any) -> Any:
+    with lib.use_eager_sharding(False):
+        model = make_model(lib)
+    sharding = lib.StateSharding(lib.get_named_sharding(lib.state(model), mesh))
+    lib.jit(lambda model: None, in_shardings=(sharding,))(model)
+    return model
+
+
+# They place arrays from one device on a mesh; were one active, arrays would lie on it already.
+WITHOUT_A_MESH = [jit_with_shardings, jit_with_output_shardings, jit_with_a_state_of_shardings]
+
 PROGRAMS = [
     stacked_layers,
     created_eagerly,
@@ -133,6 +170,17 @@ def test_variables_have_the_same_values_metadata_and_layout(program):
         mesh = make_mesh()
         with jax.set_mesh(mesh), lib.logical_axis_rules(RULES):
             results.append(program(lib, mesh))
+    ours, theirs = results
+    assert_same_state(ours, theirs, rtol=1e-6)
+    assert layouts(nnx.state(ours)) == layouts(flax_nnx.state(theirs))
+
+
+@pytest.mark.parametrize("program", WITHOUT_A_MESH, ids=lambda program: program.__name__)
+def test_shardings_of_jit_place_variables_alike(program):
+    results = []
+    for lib in (nnx, flax_nnx):
+        with lib.logical_axis_rules(RULES):
+            results.append(program(lib, make_mesh()))
     ours, theirs = results
     assert_same_state(ours, theirs, rtol=1e-6)
     assert layouts(nnx.state(ours)) == layouts(flax_nnx.state(theirs))

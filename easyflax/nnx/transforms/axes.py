@@ -1,4 +1,8 @@
-"""How the leaves of modules are mapped by `nnx.vmap` and `nnx.scan`: an axis for each variable."""
+"""How the leaves of modules are mapped by a transform: an axis for each variable, or a sharding.
+
+What is said of axes here holds for shardings (`nnx.jit`, `nnx.shard_map`) as well: they too are given as
+prefix trees, by filter for modules, and must agree about what arguments share.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import jax.numpy as jnp
 from easyflax.nnx.core.filters import Filter, PathIn, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.state import State, to_flat_state
+from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.transforms.lift import Call, Outcome, is_slot, leaf_value, leaves_below
 
-Axis = Any  # an int, None, or Carry
+Axis = Any  # an int, None, or Carry; a sharding, None, or UNSPECIFIED
 
 
 class Carry:
@@ -21,21 +26,28 @@ class Carry:
     `nnx.Carry`."""
 
 
-class StateAxes(Mapping[Filter, Axis]):
-    """Axes by filter, for a module whose variables are not all mapped alike; the first match counts.
+UNSPECIFIED: Any = object()  # the mapping of a leaf that yields to any other (see `_agree`)
 
-    A state whose leaves are axes gives each path its own.
 
-    >>> from easyflax import nnx
-    >>> axes = nnx.StateAxes({nnx.Param: 0, ...: None})
+class FilterMap(Mapping[Filter, Any]):
+    """Something for each variable of a module, by filter; the first match counts. Base of `nnx.StateAxes` and
+    `nnx.StateSharding`.
+
+    Args:
+        by_filter: pairs of a filter and an entry, a mapping of these, or a state with an entry at each path.
     """
 
-    def __init__(self, filter_axes: Mapping[Filter, Axis] | Iterable[tuple[Filter, Axis]], /) -> None:
-        if isinstance(filter_axes, State):
-            items: Any = [(PathIn(path), axis) for path, axis in to_flat_state(filter_axes)]
+    def __init__(self, by_filter: Mapping[Filter, Any] | Iterable[tuple[Filter, Any]], /) -> None:
+        if isinstance(by_filter, State):
+            paths: dict[Any, list[Any]] = {}
+            for path, leaf in to_flat_state(by_filter):
+                entry = leaf.get_raw_value() if isinstance(leaf, Variable) else leaf
+                paths.setdefault(entry, []).append(path)
+            items: Any = [(PathIn(*found), entry) for entry, found in paths.items()]
         else:
-            items = filter_axes.items() if isinstance(filter_axes, Mapping) else filter_axes
+            items = by_filter.items() if isinstance(by_filter, Mapping) else by_filter
         self._pairs = tuple(items)
+        self._predicates = tuple(to_predicate(filter) for filter, _ in self._pairs)
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -43,29 +55,29 @@ class StateAxes(Mapping[Filter, Axis]):
         return tuple(filter for filter, _ in self._pairs)
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes, in the order of the filters."""
-        return tuple(axis for _, axis in self._pairs)
+    def entries(self) -> tuple[Any, ...]:
+        """What they select, in the order of the filters."""
+        return tuple(entry for _, entry in self._pairs)
 
-    def axis_for(self, path: tuple[Any, ...], value: Any) -> Axis:
-        """Returns the axis of a leaf.
+    def map_prefix(self, path: tuple[Any, ...], variable: Any) -> Any:
+        """Returns the entry for the variable at a path.
 
         Raises:
             ValueError: no filter matches it.
         """
-        for filter, axis in self._pairs:
-            if to_predicate(filter)(path, value):
-                return axis
+        for predicate, (_, entry) in zip(self._predicates, self._pairs, strict=True):
+            if predicate(path, variable):
+                return entry
         raise ValueError(
-            f"StateAxes has no filter for the {type(value).__name__} at '{'/'.join(map(str, path))}': its "
-            f"filters are {list(self.filters)}. "
+            f"{type(self).__name__} has no filter for the {type(variable).__name__} at "
+            f"'{'/'.join(map(str, path))}': its filters are {list(self.filters)}. "
             "Add one, or `...` as the last for all that remain."
         )
 
-    def __getitem__(self, key: Filter) -> Axis:
-        for filter, axis in self._pairs:
+    def __getitem__(self, key: Filter) -> Any:
+        for filter, entry in self._pairs:
             if filter == key:
-                return axis
+                return entry
         raise KeyError(key)
 
     def __iter__(self) -> Any:
@@ -75,18 +87,35 @@ class StateAxes(Mapping[Filter, Axis]):
         return len(self._pairs)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, StateAxes) and self._pairs == other._pairs
+        return type(self) is type(other) and self._pairs == other._pairs  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash(self._pairs)
 
     def __repr__(self) -> str:
-        return f"StateAxes({dict(self._pairs)!r})"
+        return f"{type(self).__name__}({dict(self._pairs)!r})"
+
+
+class StateAxes(FilterMap):
+    """Axes by filter, for a module whose variables are not all mapped alike; the first match counts.
+
+    A state whose leaves are axes gives each path its own.
+
+    >>> from easyflax import nnx
+    >>> axes = nnx.StateAxes({nnx.Param: 0, ...: None})
+    >>> axes.axes
+    (0, None)
+    """
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes, in the order of the filters."""
+        return self.entries
 
 
 def is_axis(value: Any) -> bool:
     """Whether `value` is a leaf of a tree of axes."""
-    return value is None or value is Carry or isinstance(value, (int, StateAxes))
+    return value is None or value is Carry or isinstance(value, (int, FilterMap))
 
 
 def broadcast(prefix: Any, tree: Any, is_leaf: Callable[[Any], bool] = is_slot) -> list[tuple[Any, Axis]]:
@@ -123,32 +152,33 @@ def axes_of_arguments(in_axes: Any, count: int, name: str) -> tuple[Any, ...]:
     )
 
 
-def axes_of_leaves(call: Call, in_axes: Sequence[Any]) -> list[Axis]:
+def axes_of_leaves(call: Call, in_axes: Sequence[Any], of_keywords: Any = 0) -> list[Axis]:
     """Returns the axis of each leaf of the packed modules.
+
+    Args:
+        in_axes: a tree of axes for each positional argument.
+        of_keywords: the axis of keyword arguments, which jax maps over axis 0.
 
     Raises:
         ValueError: two arguments share a variable but map it differently.
     """
     graphdef = call.spec.graphdef
     found: dict[int, tuple[Axis, str]] = {}
-    for place, root, spec in _places(call, in_axes):
+    for place, root, spec in _places(call, in_axes, of_keywords):
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
             axis = _axis_for(spec, path, leaf_value(call, leaf))
             _agree(found, leaf, axis, _named(place, path), type(leaf_value(call, leaf)).__name__)
     return [found[leaf][0] for leaf in range(graphdef.num_leaves)]
 
 
-def _places(call: Call, in_axes: Sequence[Any]) -> list[tuple[str, int, Axis]]:
-    """Returns `(argument, root, axis or StateAxes)` for each place that an object was taken from.
-
-    Keywords are mapped over axis 0, as jax does.
-    """
+def _places(call: Call, in_axes: Sequence[Any], of_keywords: Any) -> list[tuple[str, int, Axis]]:
+    """Returns `(argument, root, axis or FilterMap)` for each place that an object was taken from."""
     found: list[tuple[str, int, Axis]] = []
     for place, root in call.spec.places:
-        found.append((f"argument {place}", root, 0 if isinstance(place, str) else in_axes[place]))
+        found.append((f"argument {place}", root, of_keywords if isinstance(place, str) else in_axes[place]))
     for place in call.spec.trees:
         if isinstance(place, str):
-            pairs = broadcast(0, call.kwargs[place])
+            pairs = broadcast(of_keywords, call.kwargs[place])
         else:
             pairs = broadcast(in_axes[place], call.args[place])
         found += [(f"argument {place}", leaf.index, axis) for leaf, axis in pairs if is_slot(leaf)]
@@ -156,15 +186,17 @@ def _places(call: Call, in_axes: Sequence[Any]) -> list[tuple[str, int, Axis]]:
 
 
 def _axis_for(spec: Axis, path: tuple[Any, ...], value: Any) -> Axis:
-    return spec.axis_for(path, value) if isinstance(spec, StateAxes) else spec
+    return spec.map_prefix(path, value) if isinstance(spec, FilterMap) else spec
 
 
 def _agree(found: dict[int, tuple[Axis, str]], leaf: int, axis: Axis, where: str, kind: str) -> None:
     """Notes the axis of a leaf; raises if it has another one already."""
-    known = found.setdefault(leaf, (axis, where))
-    if known[0] != axis:
+    known = found.get(leaf)
+    if known is None or known[0] is UNSPECIFIED:
+        found[leaf] = axis, where
+    elif axis is not UNSPECIFIED and known[0] != axis:
         raise ValueError(
-            f"The same {kind} has axis {_shown(known[0])} in {known[1]} and axis {_shown(axis)} in {where}. "
+            f"The same {kind} has {_shown(known[0])} in {known[1]} and {_shown(axis)} in {where}. "
             "Map what is shared alike in all arguments and outputs."
         )
 
@@ -174,18 +206,26 @@ def _named(place: str, path: tuple[Any, ...]) -> str:
 
 
 def _shown(axis: Axis) -> str:
-    return "nnx.Carry" if axis is Carry else str(axis)
+    if axis is Carry:
+        return "axis nnx.Carry"
+    return f"axis {axis}" if axis is None or isinstance(axis, int) else f"sharding {axis}"
 
 
 def without_objects(tree: Any, replacement: Axis = None) -> Any:
-    """Returns a tree of axes with `replacement` where it has `StateAxes`, which jax does not know."""
+    """Returns a tree of axes with `replacement` where it has a `FilterMap`, which jax does not know."""
     return jax.tree.map(
-        lambda axis: replacement if isinstance(axis, StateAxes) else axis, tree, is_leaf=is_axis
+        lambda axis: replacement if isinstance(axis, FilterMap) else axis, tree, is_leaf=is_axis
     )
 
 
 def axes_after(
-    call: Call, in_axes: Sequence[Any], leaf_axes: Sequence[Axis], out: Any, out_axes: Any, outcome: Outcome
+    call: Call,
+    in_axes: Sequence[Any],
+    leaf_axes: Sequence[Axis],
+    out: Any,
+    out_axes: Any,
+    outcome: Outcome,
+    of_keywords: Any = 0,
 ) -> list[Axis]:
     """Returns the axis of each leaf that a function changed or made (`outcome.leaves`).
 
@@ -200,7 +240,7 @@ def axes_after(
     if outcome.after is not None:
         origins = outcome.leaf_origins
     found = {leaf: (leaf_axes[old], "an argument") for leaf, old in enumerate(origins) if old is not None}
-    for _, root, spec in _places(call, in_axes) if outcome.after is not None else ():
+    for _, root, spec in _places(call, in_axes, of_keywords) if outcome.after is not None else ():
         for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
             found.setdefault(leaf, (_axis_for(spec, path, _example(graphdef, leaf)), "an argument"))
     for slot, spec in broadcast(out_axes, out):

@@ -13,19 +13,24 @@ from typing import Any
 
 import jax
 
+from easyflax.nnx.core.walk import walk
+from easyflax.nnx.transforms.groups import Grouped, Groups
 from easyflax.nnx.transforms.lift import (
     Call,
+    Outcome,
     Spec,
     also_return,
     bound_object,
     leaves_below,
     pack,
     pack_positional,
+    positional_arguments,
     run,
     slots_in,
     unpack,
 )
 from easyflax.nnx.transforms.retracing import trace_log
+from easyflax.nnx.transforms.sharding import Shardings
 
 _MISSING: Any = object()
 _LEADING = 3  # arguments of the compiled function before the user's: spec, donated values, other values
@@ -42,22 +47,24 @@ class JitWrapped:
         static_argnames: str | Iterable[str] | None = None,
         donate_argnums: int | Sequence[int] | None = None,
         donate_argnames: str | Iterable[str] | None = None,
+        partial_args: tuple[Any, ...] = (),
         **options: Any,
     ) -> None:
         functools.update_wrapper(self, fun)
-        self._fun, self._bound = bound_object(fun)
-        shift = len(self._bound)
+        self._fun, owner = bound_object(fun)
+        self._bound = (*owner, *partial_args)
+        shift = len(owner)
         static = self._static = _numbers_and_names(self._fun, static_argnums, static_argnames, shift)
         donated = _numbers_and_names(self._fun, donate_argnums, donate_argnames, shift)
         self._donated = frozenset([*donated[0], *donated[1]])
-        self._jitted = jax.jit(
-            _compiled(self._fun),
-            static_argnums=(0, *(number + _LEADING for number in static[0])),
-            static_argnames=static[1],
-            donate_argnums=(1, *(number + _LEADING for number in donated[0])),
-            donate_argnames=donated[1],
-            **options,
-        )
+        self._options = {
+            "static_argnums": (0, *(number + _LEADING for number in static[0])),
+            "static_argnames": static[1],
+            "donate_argnums": (1, *(number + _LEADING for number in donated[0])),
+            "donate_argnames": donated[1],
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        self._jitted = jax.jit(_compiled(self._fun), **self._options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._bound:
@@ -80,8 +87,8 @@ class JitWrapped:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        method = object.__new__(JitWrapped)
-        vars(method).update(vars(self), _bound=(instance,))
+        method = object.__new__(type(self))
+        vars(method).update(vars(self), _bound=(*self._bound, instance))
         return method
 
     @property
@@ -95,7 +102,12 @@ class JitWrapped:
         """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they
         are."""
         call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
-        return Lowered(self, spec, self._jitted.lower(spec, donated, values, *call.args, **call.kwargs))
+        lowered = self._jitted_for(len(call.args)).lower(spec, donated, values, *call.args, **call.kwargs)
+        return Lowered(self, spec, lowered)
+
+    def _jitted_for(self, count: int) -> Any:  # noqa: ARG002
+        """Returns the function that `jax.jit` made, for `count` positional arguments."""
+        return self._jitted
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
         call = pack(args, kwargs)
@@ -104,6 +116,60 @@ class JitWrapped:
             return call, call.spec, (), values
         spec = _with_donation(call, self._donated)
         return call, spec, *spec.divide(values)
+
+    def _finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
+        """Writes changes to the caller's modules and returns the output."""
+        return unpack(call, out, changed, outcome)
+
+
+class ShardedJitWrapped(JitWrapped):
+    """A function compiled by `nnx.jit` with shardings.
+
+    Values travel in groups (see `sharding.py`), and since jax wants a sharding for each argument, there is a
+    jitted function for each number of arguments.
+    """
+
+    def __init__(
+        self, fun: Callable[..., Any], *, in_shardings: Any, out_shardings: Any, **options: Any
+    ) -> None:
+        super().__init__(fun, **options)
+        uncounted = len(bound_object(fun)[1])
+        self._shardings = Shardings(in_shardings, out_shardings, self._static[0], uncounted)
+        self._compiled = _compiled_with_shardings(self._fun, self._shardings)
+        self._by_count: dict[int, Any] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call, spec, donated, kept = self._prepare((*self._bound, *args), kwargs)
+        try:
+            out, changed, outcome = self._jitted_for(len(call.args))(
+                spec, donated, kept, *call.args, **call.kwargs
+            )
+        except (ValueError, RuntimeError) as error:
+            self._shardings.explain(call, error)
+        return self._finish(call, out, changed, outcome)
+
+    def _jitted_for(self, count: int) -> Any:
+        if count not in self._by_count:
+            options = {**self._options, **self._shardings.for_jax(count)}
+            self._by_count[count] = jax.jit(self._compiled, **options)
+        return self._by_count[count]
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
+        if self._shardings.has_inputs:
+            args, kwargs = positional_arguments(self._fun, args, kwargs)
+            self._shardings.check_no_keywords(kwargs)
+        call, spec, donated, kept = super()._prepare(args, kwargs)
+        groups = self._shardings.groups
+        numbers = spec.divide(self._shardings.numbers(call))
+        return (
+            call,
+            spec,
+            groups.sort_by_number(donated, numbers[0]),
+            groups.sort_by_number(kept, numbers[1]),
+        )
+
+    def _finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
+        return unpack(call, out, Groups.join(changed), outcome)
 
 
 class Lowered:
@@ -151,7 +217,7 @@ class Compiled:
         rest = [value for i, value in enumerate(call.args) if i not in wrapped._static[0]]
         named = {name: value for name, value in call.kwargs.items() if name not in wrapped._static[1]}
         out, changed, outcome = self._compiled(donated, values, *rest, **named)
-        return unpack(call, out, changed, outcome)
+        return wrapped._finish(call, out, changed, outcome)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._compiled, name)
@@ -160,27 +226,41 @@ class Compiled:
 def jit(
     fun: Any = _MISSING,
     *,
+    in_shardings: Any = None,
+    out_shardings: Any = None,
     static_argnums: int | Sequence[int] | None = None,
     static_argnames: str | Iterable[str] | None = None,
     donate_argnums: int | Sequence[int] | None = None,
     donate_argnames: str | Iterable[str] | None = None,
     keep_unused: bool = False,
+    device: Any = None,
+    backend: str | None = None,
     inline: bool = False,
+    compiler_options: dict[str, Any] | None = None,
 ) -> Any:
     """Compiles a function of modules and arrays with `jax.jit`; changes that it makes to the modules are
     kept.
 
     Args:
         fun: the function; without it, a decorator is returned. A method bound to a module works too.
+        in_shardings: a sharding (or a `PartitionSpec` for the active mesh) for all positional arguments, or a
+            tuple of trees of shardings, one for each that is not static; None leaves it to jax. For a module,
+            a sharding for all its variables, an `nnx.StateSharding` by filter, or a state of shardings; the
+            variables of the caller's module are placed so, too.
+        out_shardings: the same for the output.
         static_argnums: positions of arguments that are constants of the program, hashable; compiled anew for
             each value.
         static_argnames: the same by name.
         donate_argnums: positions of arguments whose arrays may be overwritten; for a module, all its arrays.
         donate_argnames: the same by name.
         keep_unused: pass arguments that the function does not use to the device all the same.
+        device: the device to run on; jax advises against it.
+        backend: the platform to run on; jax advises against it.
         inline: inline the function into the jaxpr of a function that calls it.
+        compiler_options: for XLA, by name.
 
     Raises:
+        ValueError: a sharding does not fit the mesh or its argument.
         TypeError: a static attribute of a module cannot be hashed.
         TraceContextError: the function changes a module that it was not passed.
 
@@ -200,16 +280,30 @@ def jit(
         1
     """
     options = {
+        "in_shardings": in_shardings,
+        "out_shardings": out_shardings,
         "static_argnums": static_argnums,
         "static_argnames": static_argnames,
         "donate_argnums": donate_argnums,
         "donate_argnames": donate_argnames,
         "keep_unused": keep_unused,
         "inline": inline,
+        "device": device,
+        "backend": backend,
+        "compiler_options": compiler_options,
     }
     if fun is _MISSING:
-        return lambda fun: JitWrapped(fun, **options)
-    return JitWrapped(fun, **options)
+        return lambda fun: make_jit_wrapped(fun, **options)
+    return make_jit_wrapped(fun, **options)
+
+
+def make_jit_wrapped(
+    fun: Callable[..., Any], *, in_shardings: Any, out_shardings: Any, **options: Any
+) -> JitWrapped:
+    """Returns what `nnx.jit` returns, with options as `JitWrapped` takes them."""
+    if in_shardings is None and out_shardings is None:
+        return JitWrapped(fun, **options)
+    return ShardedJitWrapped(fun, in_shardings=in_shardings, out_shardings=out_shardings, **options)
 
 
 def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,9 +320,31 @@ def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
         # The caller's arrays are gone, so donated leaves come back even where they did not change.
         return out, *also_return(spec.marked, values, changed, outcome)
 
-    compiled.__name__ = compiled.__qualname__ = getattr(
-        fun, "__name__", type(fun).__name__
-    )  # what profiles and jaxprs show
+    return _named(compiled, fun)
+
+
+def _compiled_with_shardings(fun: Callable[..., Any], shardings: Shardings) -> Callable[..., Any]:
+    """Returns the pure function that `jax.jit` compiles, whose values come and go in groups."""
+
+    log = trace_log(fun)
+
+    def compiled(spec: Spec, donated: Grouped, kept: Grouped, *args: Any, **kwargs: Any) -> Any:
+        values = spec.join(Groups.join(donated), Groups.join(kept))
+        log.note(fun, compiled, spec, values, args, kwargs)
+        numbers = spec.join(donated[0].numbers, kept[0].numbers)
+        out, changed, outcome = run(fun, spec, values, args, kwargs)
+        changed, outcome = also_return(spec.marked, values, changed, outcome)
+        entries, changed, outcome = shardings.also_return_sharded(
+            Call([], spec, walk(), list(args), kwargs), numbers, values, out, changed, outcome
+        )
+        return out, shardings.groups.sort(changed, entries), outcome
+
+    return _named(compiled, fun)
+
+
+def _named(compiled: Callable[..., Any], fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives `compiled` the name of `fun`, which profiles and jaxprs show."""
+    compiled.__name__ = compiled.__qualname__ = getattr(fun, "__name__", type(fun).__name__)
     return compiled
 
 

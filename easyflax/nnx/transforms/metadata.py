@@ -14,7 +14,7 @@ from typing import Any
 from easyflax.nnx.core.spmd import PARTITION_NAME, add_axis, remove_axis
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import walk
-from easyflax.nnx.transforms.axes import StateAxes, axes_of_arguments, broadcast
+from easyflax.nnx.transforms.axes import FilterMap, axes_of_arguments, broadcast
 from easyflax.nnx.transforms.lift import (
     bound_object,
     is_object,
@@ -123,6 +123,6 @@ def _mapped_variables(trees: Iterable[tuple[Any, Any]]) -> list[tuple[Variable[A
             for path, number in leaves_below(seen.graphdef, seen.graphdef.roots[0]):
                 if number < len(seen.variables):
                     variable = seen.variables[number]
-                    axis = spec.axis_for(path, variable) if isinstance(spec, StateAxes) else spec
+                    axis = spec.map_prefix(path, variable) if isinstance(spec, FilterMap) else spec
                     found.setdefault(id(variable), (variable, axis))
     return [(variable, axis) for variable, axis in found.values() if isinstance(axis, int)]

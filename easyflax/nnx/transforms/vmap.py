@@ -8,14 +8,12 @@ from typing import Any
 import jax
 
 from easyflax.nnx.transforms.axes import (
-    Axis,
-    StateAxes,
     axes_after,
     axes_of_arguments,
     axes_of_leaves,
-    is_axis,
     without_objects,
 )
+from easyflax.nnx.transforms.groups import Groups
 from easyflax.nnx.transforms.lift import (
     Call,
     bound_object,
@@ -86,47 +84,19 @@ def _map(
     fun: Callable[..., Any], call: Call, in_axes: Sequence[Any], out_axes: Any, options: dict[str, Any]
 ) -> Any:
     leaf_axes = axes_of_leaves(call, in_axes)
-    groups = _all_axes(
-        [*in_axes, out_axes, 0]
-    )  # what comes back is grouped by axis, since its number is only known once traced
+    groups = Groups(in_axes, out_axes, 0)  # for what comes back, whose number is only known once traced
 
     def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         out, changed, outcome = run(fun, call.spec, values, args, kwargs)
         axes = axes_after(call, in_axes, leaf_axes, out, out_axes, outcome)
-        return (
-            out,
-            [[v for v, axis in zip(changed, axes, strict=True) if axis == g] for g in groups],
-            (outcome, _Axes(tuple(axes))),
-        )
+        return out, groups.sort(changed, axes), outcome
 
     arg_axes = [without_objects(axis) for axis in in_axes]
     mapped = jax.vmap(
-        pure, in_axes=(leaf_axes, arg_axes, 0), out_axes=(without_objects(out_axes, 0), groups, 0), **options
+        pure,
+        in_axes=(leaf_axes, arg_axes, 0),
+        out_axes=(without_objects(out_axes, 0), (None, groups.entries), None),
+        **options,
     )
-    out, by_axis, (outcome, axes) = mapped(call.walk.values(), call.args, call.kwargs)
-    rest = {axis: iter(values) for axis, values in zip(groups, by_axis, strict=True)}
-    return unpack(call, out, [next(rest[axis]) for axis in axes.axes], outcome)
-
-
-@jax.tree_util.register_static
-class _Axes:
-    """The axes of the values that come back; a pytree without leaves."""
-
-    def __init__(self, axes: tuple[Axis, ...]) -> None:
-        self.axes = axes
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Axes) and self.axes == other.axes
-
-    def __hash__(self) -> int:
-        return hash(self.axes)
-
-
-def _all_axes(trees: Any) -> list[Axis]:
-    """Returns the different axes in trees of axes."""
-    found: list[Axis] = []
-    for axis in jax.tree.leaves(trees, is_leaf=is_axis):
-        for one in axis.axes if isinstance(axis, StateAxes) else (axis,):
-            if one not in found:
-                found.append(one)
-    return found
+    out, changed, outcome = mapped(call.walk.values(), call.args, call.kwargs)
+    return unpack(call, out, groups.join(changed), outcome)
