@@ -204,6 +204,12 @@ from easyflax.nnx.transforms.axes import (
     Carry,
     StateAxes,
 )
+from easyflax.nnx.transforms.custom_jvp import (
+    custom_jvp,
+)
+from easyflax.nnx.transforms.custom_vjp import (
+    custom_vjp,
+)
 from easyflax.nnx.transforms.eval_shape import (
     eval_shape,
     get_abstract_model,
@@ -221,6 +227,10 @@ from easyflax.nnx.transforms.scan import (
 from easyflax.nnx.transforms.sharding import StateSharding
 from easyflax.nnx.transforms.tabulate import (
     tabulate,
+)
+from easyflax.nnx.transforms.vjp import (
+    jvp,
+    vjp,
 )
 from easyflax.nnx.transforms.vmap import (
     vmap,
@@ -299,6 +309,8 @@ __all__ = [
     "capture",
     "celu",
     "clone",
+    "custom_jvp",
+    "custom_vjp",
     "data",
     "display",
     "elu",
@@ -328,6 +340,7 @@ __all__ = [
     "iter_modules",
     "jit",
     "jit_partial",
+    "jvp",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
@@ -386,6 +399,7 @@ __all__ = [
     "variables",
     "view",
     "view_info",
+    "vjp",
     "vmap",
     "with_attributes",
     "with_metadata",

@@ -200,9 +200,7 @@ class Labels:
         return self._numbers.get(id(value))
 
 
-def describe(
-    tree: Any, known: Labels | None = None, part: Callable[..., Any] | None = None
-) -> Any:
+def describe(tree: Any, known: Labels | None = None, part: Callable[..., Any] | None = None) -> Any:
     """The structure, identity, metadata and values of all that is below `tree`, comparable by `==`.
 
     Args:

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from easyflax.nnx.core.filters import Everything, Filter, OfType, to_predicate
-from easyflax.nnx.core.state import State, from_flat_state
+from easyflax.nnx.core.state import State
 from easyflax.nnx.core.variables import Param, Variable
 from easyflax.nnx.transforms.lift import (
     Call,
-    Slot,
     bound_object,
-    is_slot,
+    is_object,
     leaf_value,
-    leaves_below,
     named_like,
     pack,
-    positional_arguments,
     run,
-    slots_in,
     unpack,
+)
+from easyflax.nnx.transforms.tangents import (
+    Part,
+    Path,
+    check_shared,
+    is_differentiable,
+    shown,
+    split_pair,
+    tree_of,
+    with_defaults,
 )
 
 _MISSING: Any = object()
@@ -48,9 +55,12 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
     wrt: Filter = _MISSING,
 ) -> Any:
     """Returns a function that computes the gradient of `f`; see `value_and_grad`.
+
+    With `has_aux` it returns `(gradient, aux)`.
 
     >>> import jax.numpy as jnp
     >>> from easyflax import nnx
@@ -64,6 +74,7 @@ def grad(
         "has_aux": has_aux,
         "holomorphic": holomorphic,
         "allow_int": allow_int,
+        "reduce_axes": reduce_axes,
         "wrt": wrt,
     }
     if f is _MISSING:
@@ -84,105 +95,97 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    reduce_axes: Sequence[Any] = (),
     wrt: Filter = _MISSING,
 ) -> Any:
     """Returns a function that computes `f` and its gradient.
 
     Args:
         f: returns a scalar, or `(scalar, aux)` with `has_aux`. Changes that it makes to modules (running
-            statistics, random streams) are kept.
+            statistics, random streams) are kept. Of a method bound to a module, the arguments are
+            differentiated.
         argnums: the arguments to differentiate; a `DiffState` says for a module with respect to which
-            variables. Arguments may be modules, states, arrays, or containers of these.
-        has_aux: `f` also returns something that is not differentiated.
+            variables. Arguments may be modules, states, variables, arrays, or containers of these.
+        has_aux: `f` also returns something that is not differentiated; modules may be in it.
         holomorphic: `f` is a holomorphic function of complex numbers.
         allow_int: allow integer inputs; their gradients have dtype float0.
+        reduce_axes: must be empty; jax no longer has it.
         wrt: which variables, where `argnums` does not say: by default those of kind `nnx.Param` of modules,
             and all of states and variables.
 
     Returns:
-        a function that returns `(value, gradient)`. The gradient of a module is a `State` of variables of the
-        same kinds, by path; with several `argnums` the gradients are a tuple.
+        a function that returns `(value, gradient)`, `((value, aux), gradient)` with `has_aux`. The gradient
+        of a module is a `State` of variables of the same kinds, by path; with several `argnums` the gradients
+        are a tuple. A variable that is shared is in the state where it is reached first, with its whole
+        gradient.
 
     Raises:
         ValueError: a variable is reached from a differentiated argument and, outside of what is
-            differentiated there, from another argument.
+            differentiated there, from another argument; an argument is named twice.
+        TypeError: `argnums` names no argument; what is differentiated is not made of real or complex numbers.
+
+    Example:
+
+        >>> import jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> def loss(model, x):
+        ...     return model(x).sum()
+        >>> bias = nnx.DiffState(0, nnx.PathContains("bias"))
+        >>> value, (grads, x_grad) = nnx.value_and_grad(loss, argnums=(bias, 1))(model, jnp.ones((4, 2)))
+        >>> list(grads), x_grad.shape
+        (['bias'], (4, 2))
     """
     options = {
         "argnums": argnums,
         "has_aux": has_aux,
         "holomorphic": holomorphic,
         "allow_int": allow_int,
+        "reduce_axes": reduce_axes,
         "wrt": wrt,
     }
     if f is _MISSING:
         return lambda f: value_and_grad(f, **options)
+    check_reduce_axes(reduce_axes)
     fun, bound = bound_object(f)
+    requests = _requests(argnums, wrt)
     single = not isinstance(argnums, (list, tuple))
-    requests = [_request(one, wrt) for one in (argnums if isinstance(argnums, (list, tuple)) else [argnums])]
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = positional_arguments(fun, (*bound, *args), kwargs)
-        call, args = pack(args, kwargs), args[len(bound) :]
-        taken: set[int] = set()
-        wanted = [
-            _Wanted(call, request, _position(request.argnum, len(args)) + len(bound), taken)
-            for request in requests
-        ]
-        _check_aliases(call, wanted)
-        return _differentiate(fun, call, wanted, has_aux, holomorphic, allow_int, single)
+        args = (*bound, *args)
+        if kwargs or any(request.argnum + len(bound) >= len(args) for request in requests):
+            args, kwargs = with_defaults(fun, args, kwargs)
+        plan = _plan(pack(args, kwargs), requests, len(bound))
+        if not allow_int:
+            _check_inexact(plan)
+        value, grads = _differentiate(fun, plan, has_aux, holomorphic, allow_int)
+        return value, grads[0] if single else grads
 
     return named_like(f, differentiated)
 
 
-class _Wanted:
-    """One differentiated argument: which leaves it has, and how its gradient is put together.
-
-    Attributes:
-        position: of the argument.
-        tree: the argument with slots for objects; None when it is an object itself.
-        roots: the number of each object in the argument.
-        leaves: for each of them `[(path from it, number of the leaf)]` of what is differentiated; a leaf that
-            several objects share is differentiated in the first.
-    """
-
-    def __init__(self, call: Call, request: DiffState, position: int, taken: set[int]) -> None:
-        self.position = position
-        self.filter = request.filter
-        places = dict(call.spec.places)
-        self.tree = None if position in places else call.args[position]
-        self.roots = [places[position]] if self.tree is None else [slot.index for slot in slots_in(self.tree)]
-        self.leaves = [self._matching(call, root, taken) for root in self.roots]
-
-    def _matching(self, call: Call, root: int, taken: set[int]) -> list[tuple[tuple[Any, ...], int]]:
-        graphdef = call.spec.graphdef
-        is_whole = isinstance(call.objects[root], (State, Variable))
-        default = Everything() if is_whole else OfType(Param)
-        predicate = default if self.filter is _MISSING else to_predicate(self.filter)
-        found = []
-        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
-            if leaf not in taken and predicate(path, leaf_value(call, leaf)):
-                taken.add(leaf)
-                found.append((path, leaf))
-        return found
-
-    def gradient(self, call: Call, by_leaf: dict[int, Any], tree_gradient: Any) -> Any:
-        """Returns the argument's gradient, from those of the leaves and of its own arrays."""
-        states = [self._state(call, by_leaf, leaves) for leaves in self.leaves]
-        if self.tree is None:
-            return states[0]
-        rest = iter(states)
-        return jax.tree.map(
-            lambda leaf: next(rest) if isinstance(leaf, Slot) else leaf, tree_gradient, is_leaf=is_slot
+def check_reduce_axes(reduce_axes: Sequence[Any]) -> None:
+    """Raises a NotImplementedError unless there are none."""
+    if reduce_axes:
+        raise NotImplementedError(
+            f"reduce_axes got {reduce_axes!r}, expected (): jax no longer has it.\nReduce the gradients with "
+            "jax.lax.psum or jax.lax.pmean."
         )
 
-    def _state(self, call: Call, by_leaf: dict[int, Any], leaves: list[tuple[tuple[Any, ...], int]]) -> Any:
-        pairs = []
-        for path, leaf in leaves:
-            value = leaf_value(call, leaf)
-            pairs.append((path, value.copy(by_leaf[leaf]) if isinstance(value, Variable) else by_leaf[leaf]))
-        if len(pairs) == 1 and pairs[0][0] == ():  # the argument is a variable
-            return pairs[0][1]
-        return from_flat_state(pairs)
+
+def _requests(argnums: Any, wrt: Filter) -> tuple[DiffState, ...]:
+    several = argnums if isinstance(argnums, (list, tuple)) else (argnums,)
+    requests = tuple(_request(one, wrt) for one in several)
+    numbers = [request.argnum for request in requests]
+    if not numbers:
+        raise ValueError("argnums is empty, expected at least one argument to differentiate. Pass argnums=0.")
+    for number in numbers:
+        if numbers.count(number) > 1:
+            raise ValueError(
+                f"argnum {number} is repeated in argnums, expected each argument once.\nSelect several "
+                "kinds of variables with one nnx.DiffState and a list of filters."
+            )
+    return requests
 
 
 def _request(argnum: Any, wrt: Filter) -> DiffState:
@@ -197,6 +200,56 @@ def _request(argnum: Any, wrt: Filter) -> DiffState:
     )
 
 
+class _Plan(NamedTuple):
+    """A call and what is differentiated in it: positions and parts, and the numbers of the leaves."""
+
+    call: Call
+    positions: list[int]
+    parts: list[Part]
+    leaves: list[int]
+
+
+def _plan(call: Call, requests: tuple[DiffState, ...], shift: int) -> _Plan:
+    """Decides what is differentiated; kept for later calls, where objects are arguments of their own."""
+    key = (requests, shift, len(call.args), call.spec)
+    is_kept = not call.spec.trees and all(_is_constant(request.filter) for request in requests)
+    if is_kept and key in call.walk.specs:
+        return _Plan(call, *call.walk.specs[key])
+    positions = [_position(request.argnum, len(call.args) - shift) + shift for request in requests]
+    taken: set[int] = set()
+    parts = [
+        Part(
+            f"argument {position - shift}",
+            tree_of(call, position),
+            call.spec.graphdef,
+            call.spec.graphdef.roots,
+            taken,
+            _selection(call, request.filter),
+        )
+        for request, position in zip(requests, positions, strict=True)
+    ]
+    check_shared(call, parts, positions)
+    leaves = sorted(taken)
+    if is_kept and all(part.roots for part in parts):
+        call.walk.specs[key] = positions, parts, leaves
+    return _Plan(call, positions, parts, leaves)
+
+
+def _is_constant(filter: Filter) -> bool:
+    """Whether a filter is known to look at kinds only; a function may look at values too."""
+    return filter is _MISSING or filter is ... or isinstance(filter, type)
+
+
+def _selection(call: Call, filter: Filter) -> Callable[[int, Path, int], bool]:
+    def select(root: int, path: Path, leaf: int) -> bool:
+        is_whole = isinstance(call.objects[root], (State, Variable))
+        default = Everything() if is_whole else OfType(Param)
+        predicate = default if filter is _MISSING else to_predicate(filter)
+        return predicate(path, leaf_value(call, leaf))
+
+    return select
+
+
 def _position(argnum: int, count: int) -> int:
     if not -count <= argnum < count:
         raise TypeError(
@@ -207,66 +260,71 @@ def _position(argnum: int, count: int) -> int:
     return argnum % count
 
 
+def _check_inexact(plan: _Plan) -> None:
+    values = plan.call.walk.values()
+    kinds = {getattr(values[leaf], "dtype", None) for leaf in plan.leaves}
+    if all(kind is not None and jnp.issubdtype(kind, jnp.inexact) for kind in kinds):
+        return  # quickly, for the usual case
+    for part in plan.parts:
+        for pairs in part.leaves:
+            for path, leaf in pairs:
+                if not all(map(is_differentiable, jax.tree.leaves(values[leaf]))):
+                    value = leaf_value(plan.call, leaf)
+                    raise TypeError(
+                        f"{part.where} has a {type(value).__name__} of dtype "
+                        f"{getattr(value, 'dtype', None)} at '{shown(path)}', expected real- or "
+                        "complex-valued inputs to differentiate.\nSelect others with nnx.DiffState(argnum, "
+                        "filter), or pass allow_int=True."
+                    )
+
+
 def _differentiate(
-    fun: Callable[..., Any],
-    call: Call,
-    wanted: list[_Wanted],
-    has_aux: bool,
-    holomorphic: bool,
-    allow_int: bool,
-    single: bool,
-) -> Any:
+    fun: Callable[..., Any], plan: _Plan, has_aux: bool, holomorphic: bool, allow_int: bool
+) -> tuple[Any, tuple[Any, ...]]:
+    call = plan.call
     values = call.walk.values()
-    leaves = sorted(leaf for one in wanted for pairs in one.leaves for _, leaf in pairs)
-    trees = [one.tree for one in wanted]
+
+    def scalar(*args: Any, **kwargs: Any) -> Any:
+        if not has_aux:
+            return _loss(fun(*args, **kwargs))
+        pair = split_pair(
+            fun(*args, **kwargs), "The function to differentiate, with has_aux=True,", "loss", "aux"
+        )
+        return _loss(pair[0]), pair[1]
 
     def pure(diff_values: list[Any], diff_trees: list[Any]) -> Any:
         inner = list(values)
-        for leaf, value in zip(leaves, diff_values, strict=True):
+        for leaf, value in zip(plan.leaves, diff_values, strict=True):
             inner[leaf] = value
         args = list(call.args)
-        for one, tree in zip(wanted, diff_trees, strict=True):
-            if one.tree is not None:
-                args[one.position] = tree
-        out, changed, outcome = run(fun, call.spec, inner, args, call.kwargs)
-        loss = out[0] if has_aux else out
-        return (loss.get_value() if isinstance(loss, Variable) else loss), (out, changed, outcome)
+        for position, tree in zip(plan.positions, diff_trees, strict=True):
+            args[position] = tree
+        out, changed, outcome = run(scalar, call.spec, inner, args, call.kwargs)
+        return out[0] if has_aux else out, (out, changed, outcome)
 
     differentiated = jax.value_and_grad(
         pure, argnums=(0, 1), has_aux=True, holomorphic=holomorphic, allow_int=allow_int
     )
     (_, (out, changed, outcome)), (value_grads, tree_grads) = differentiated(
-        [values[leaf] for leaf in leaves], trees
+        [values[leaf] for leaf in plan.leaves], [tree_of(call, position) for position in plan.positions]
     )
-    by_leaf = dict(zip(leaves, value_grads, strict=True))
-    grads = tuple(one.gradient(call, by_leaf, tree) for one, tree in zip(wanted, tree_grads, strict=True))
-    return unpack(call, out, changed, outcome), grads[0] if single else grads
+    by_leaf = dict(zip(plan.leaves, value_grads, strict=True))
+
+    def gradient_of(leaf: int) -> Any:
+        value = leaf_value(call, leaf)
+        return value.copy(by_leaf[leaf]) if isinstance(value, Variable) else by_leaf[leaf]
+
+    grads = tuple(part.states(gradient_of, tree) for part, tree in zip(plan.parts, tree_grads, strict=True))
+    return unpack(call, out, changed, outcome), grads
 
 
-def _check_aliases(call: Call, wanted: list[_Wanted]) -> None:
-    """What is differentiated in one argument must not be reached from another one that is not."""
-    graphdef = call.spec.graphdef
-    differentiated = {
-        leaf: (one.position, path) for one in wanted for pairs in one.leaves for path, leaf in pairs
-    }
-    positions = {one.position for one in wanted}
-    held = [(place, root) for place, root in call.spec.places if place not in positions]
-    for place in call.spec.trees:
-        if place not in positions:
-            tree = call.kwargs[place] if isinstance(place, str) else call.args[place]
-            held += [(place, slot.index) for slot in slots_in(tree)]
-    for place, root in held:
-        for path, leaf in leaves_below(graphdef, graphdef.roots[root]):
-            if leaf in differentiated:
-                first, first_path = differentiated[leaf]
-                raise ValueError(
-                    f"The same {type(leaf_value(call, leaf)).__name__} is reached from argument {first} at "
-                    f"'{_shown(first_path)}', where it is differentiated, and from argument {place} at "
-                    f"'{_shown(path)}', "
-                    "where it is not.\nPass the shared module once, or close over the part that is not "
-                    "differentiated."
-                )
-
-
-def _shown(path: tuple[Any, ...]) -> str:
-    return "/".join(map(str, path)) or "."
+def _loss(value: Any) -> Any:
+    """Returns a loss as an array."""
+    if isinstance(value, Variable):
+        return value.get_value()
+    if is_object(value):
+        raise TypeError(
+            f"The function to differentiate returned a {type(value).__name__}, expected a scalar.\nReturn "
+            "the loss, and other things beside it with has_aux=True."
+        )
+    return value

@@ -254,7 +254,10 @@ def test_gradients_of_a_list_of_modules_that_share_fit_the_optimizer():
 def test_sharing_with_an_argument_that_is_not_differentiated_is_an_error(second):
     model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
     other = {"the same": model, "a part": model.w, "in a container": [{"x": model}]}[second]
-    with pytest.raises(ValueError, match=r"The same Param is reached from argument 0 at 'w', .* argument 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"Inconsistent aliasing: the same Param is reached from argument 0 at 'w', .* argument 1",
+    ):
         nnx.grad(lambda a, b: a.w**2)(model, other)
 
 
@@ -294,3 +297,150 @@ def test_a_model_that_was_not_passed_cannot_be_changed():
 
     with pytest.raises(nnx.TraceContextError, match="Cannot change a BatchStat"):
         nnx.grad(f)(2.0)
+
+
+# -- arguments
+
+
+def test_arguments_left_to_their_defaults_can_be_differentiated():
+    def f(model, scale=3.0, *, shift=1.0):
+        return model.w * scale + shift
+
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+    by_model, by_scale = nnx.grad(f, argnums=(0, 1))(model)
+    assert (float(by_model.w.value), float(by_scale)) == (3, 2)
+    assert float(nnx.grad(f, argnums=1)(scale=5.0, model=model)) == 2
+    assert float(nnx.grad(f)(model, shift=7.0).w.value) == 3
+
+
+def test_parameters_and_inputs_are_differentiated_at_once():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)), b=nnx.Param(jnp.array(1.0)))
+    wanted = (nnx.DiffState(0, nnx.PathContains("b")), 1)
+    value, (grads, by_x) = nnx.value_and_grad(lambda m, x: (m.w + m.b) * x["a"], argnums=wanted)(
+        model, {"a": jnp.array(5.0)}
+    )
+    assert (float(value), nnx.to_pure_dict(grads), float(by_x["a"])) == (15, {"b": 5}, 3)
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ("learned", {"w"}),
+        ([nnx.BatchStat, "learned"], {"w", "s"}),
+        (nnx.All(nnx.Param, nnx.Not("learned")), {"b"}),
+        (nnx.Any(nnx.PathContains("b"), nnx.BatchStat), {"b", "s"}),
+        (nnx.PathIn(("w",)), {"w"}),
+        (lambda path, value: value.ndim == 1, {"b"}),
+        (True, {"w", "b", "s"}),
+        (None, set()),
+        (nnx.Cache, set()),
+    ],
+)
+def test_every_kind_of_filter_selects_variables(filter, expected):
+    model = nnx.Dict(
+        w=nnx.Param(jnp.array(2.0), tag="learned"),
+        b=nnx.Param(jnp.array([3.0])),
+        s=nnx.BatchStat(jnp.array(5.0)),
+    )
+    for _ in range(2):
+        grads = nnx.grad(lambda m: (m.w * m.b * m.s).sum(), argnums=nnx.DiffState(0, filter))(model)
+        assert isinstance(grads, nnx.State)
+        assert set(grads) == expected
+
+
+def test_a_filter_may_look_at_values_that_change_between_calls():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+    f = nnx.grad(lambda m: (m.w**2).sum(), argnums=nnx.DiffState(0, lambda path, value: value.ndim == 1))
+    assert list(f(model)) == []
+    model.w.value = jnp.ones(2)
+    assert list(f(model)) == ["w"]
+
+
+def test_the_loss_may_be_a_variable():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)))
+    value, grads = nnx.value_and_grad(lambda m: m.w)(model)
+    assert isinstance(value, jax.Array)
+    assert float(grads.w.value) == 1
+
+
+def test_what_is_sown_inside_is_kept():
+    class Model(nnx.Module):
+        def __init__(self):
+            self.inner = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            self.sow(nnx.Intermediate, "hidden", self.inner(x))
+            self.last = nnx.Linear(2, 1, rngs=nnx.Rngs(1))
+            return self.last(self.inner(x)).sum()
+
+    for transform in (lambda f: f, nnx.jit):
+        model = Model()
+        grads = transform(nnx.grad(lambda model, x: model(x)))(model, X[:, :2])
+        assert set(grads) == {"inner"}  # the gradient is that of the model before the call
+        assert model.hidden.value[0].shape == (5, 2)
+        assert isinstance(model.last, nnx.Linear)
+
+
+def test_third_derivatives_inside_of_vmap_and_jit():
+    def f(m, x):
+        return m.w**4 * x
+
+    for _ in range(3):
+        f = nnx.grad(
+            lambda m, x, f=f: jnp.sum(f(m, x)) if not isinstance(f(m, x), nnx.State) else f(m, x).w[...]
+        )
+    stack = nnx.Dict(w=nnx.Param(jnp.array([1.0, 2.0])))
+    out = nnx.jit(nnx.vmap(f))(stack, jnp.array([1.0, 10.0]))
+    assert out.w.value.tolist() == [24, 480]
+
+
+def test_a_nested_gradient_keeps_changes():
+    model = nnx.Dict(w=nnx.Param(jnp.array(2.0)), n=nnx.Variable(jnp.array(0)))
+
+    def f(m):
+        m.n += 1
+        return m.w**3
+
+    @nnx.jit
+    @nnx.grad
+    def outer(m):
+        return nnx.grad(f)(m).w.value
+
+    assert float(outer(model).w.value) == 12
+    assert int(model.n.value) == 1
+
+
+# -- more errors
+
+
+def test_an_argument_is_named_once():
+    with pytest.raises(ValueError, match="argnum 0 is repeated in argnums"):
+        nnx.grad(lambda m: 1.0, argnums=(0, nnx.DiffState(0, nnx.Param)))
+    with pytest.raises(ValueError, match="argnums is empty"):
+        nnx.grad(lambda m: 1.0, argnums=())
+
+
+def test_integers_are_named():
+    model = nnx.Dict(a=nnx.Dict(n=nnx.Param(jnp.array(3))))
+    with pytest.raises(
+        TypeError, match=r"argument 0 has a Param of dtype int32 at 'a/n', .*\n.*allow_int=True"
+    ):
+        nnx.grad(lambda m: m.a.n * 1.0)(model)
+
+
+def test_has_aux_expects_a_pair():
+    with pytest.raises(TypeError, match=r"has_aux=True, returned a \w+, expected a pair \(loss, aux\)"):
+        nnx.grad(lambda x: x, has_aux=True)(1.0)
+    with pytest.raises(TypeError, match=r"returned a tuple of length 3, expected a pair"):
+        nnx.value_and_grad(lambda x: (x, 1, 2), has_aux=True)(1.0)
+
+
+def test_a_module_is_no_loss():
+    with pytest.raises(TypeError, match="returned a Dict, expected a scalar"):
+        nnx.grad(lambda m: m)(nnx.Dict(w=nnx.Param(1.0)))
+
+
+def test_reduce_axes_is_gone():
+    assert nnx.grad(lambda x: x**2, reduce_axes=())(3.0) == 6
+    with pytest.raises(NotImplementedError, match=r"reduce_axes got .*\n.*psum"):
+        nnx.value_and_grad(lambda x: x**2, reduce_axes=("batch",))
