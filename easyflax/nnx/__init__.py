@@ -6,6 +6,17 @@
 from __future__ import annotations
 
 from easyflax.errors import TraceContextError
+from easyflax.nnx import (
+    filterlib,
+    graph,
+    graphlib,
+    object,
+    pytreelib,
+    rnglib,
+    statelib,
+    traversals,
+    variablelib,
+)
 from easyflax.nnx.core import spmd
 from easyflax.nnx.core.capture import (
     capture,
@@ -13,6 +24,14 @@ from easyflax.nnx.core.capture import (
 from easyflax.nnx.core.containers import (
     Dict,
     List,
+)
+from easyflax.nnx.core.dataclass import (
+    check_pytree,
+    dataclass,
+    has_data,
+)
+from easyflax.nnx.core.deprecated_names import (
+    __getattr__,  # noqa: F401
 )
 from easyflax.nnx.core.display import (
     display,
@@ -29,6 +48,10 @@ from easyflax.nnx.core.filters import (
     PathIn,
     WithTag,
     to_predicate,
+)
+from easyflax.nnx.core.flattening import (
+    flatten,
+    unflatten,
 )
 from easyflax.nnx.core.graph import (
     call,
@@ -65,6 +88,7 @@ from easyflax.nnx.core.iteration import (
 )
 from easyflax.nnx.core.module import (
     Data,
+    M,
     Module,
     Object,
     Pytree,
@@ -191,6 +215,7 @@ from easyflax.nnx.training import (
     OptState,
     OptVariable,
     Statistics,
+    TrainState,
     Welford,
     metrics,
     optimizer,
@@ -203,6 +228,9 @@ from easyflax.nnx.transforms.autodiff import (
 from easyflax.nnx.transforms.axes import (
     Carry,
     StateAxes,
+)
+from easyflax.nnx.transforms.cached_partial import (
+    cached_partial,
 )
 from easyflax.nnx.transforms.custom_jvp import (
     custom_jvp,
@@ -220,6 +248,9 @@ from easyflax.nnx.transforms.jit import (
 from easyflax.nnx.transforms.jit_partial import jit_partial
 from easyflax.nnx.transforms.metadata import (
     transform_metadata,
+)
+from easyflax.nnx.transforms.prefix import (
+    prefix,
 )
 from easyflax.nnx.transforms.scan import (
     scan,
@@ -264,6 +295,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "List",
+    "M",
     "Metric",
     "MetricState",
     "ModelAndOptimizer",
@@ -297,6 +329,7 @@ __all__ = [
     "Static",
     "Statistics",
     "TraceContextError",
+    "TrainState",
     "Variable",
     "VariableMetadata",
     "Welford",
@@ -305,19 +338,24 @@ __all__ = [
     "as_abstract",
     "as_pure",
     "avg_pool",
+    "cached_partial",
     "call",
     "capture",
     "celu",
+    "check_pytree",
     "clone",
     "custom_jvp",
     "custom_vjp",
     "data",
+    "dataclass",
     "display",
     "elu",
     "eval_shape",
     "filter_state",
+    "filterlib",
     "find_duplicates",
     "first_from",
+    "flatten",
     "fork_rngs",
     "from_flat_state",
     "gelu",
@@ -326,11 +364,14 @@ __all__ = [
     "get_partition_spec",
     "glu",
     "grad",
+    "graph",
     "graphdef",
+    "graphlib",
     "hard_sigmoid",
     "hard_silu",
     "hard_swish",
     "hard_tanh",
+    "has_data",
     "identity",
     "initializers",
     "is_data",
@@ -353,11 +394,14 @@ __all__ = [
     "merge_state",
     "metrics",
     "min_pool",
+    "object",
     "one_hot",
     "optimizer",
     "pool",
     "pop",
+    "prefix",
     "pure",
+    "pytreelib",
     "recursive_map",
     "register_data_type",
     "register_variable_name",
@@ -367,6 +411,7 @@ __all__ = [
     "reseed",
     "restore_int_paths",
     "restore_rngs",
+    "rnglib",
     "scan",
     "selu",
     "set_metadata",
@@ -381,6 +426,7 @@ __all__ = [
     "spmd",
     "standardize",
     "state",
+    "statelib",
     "static",
     "swish",
     "tabulate",
@@ -389,6 +435,8 @@ __all__ = [
     "to_predicate",
     "to_pure_dict",
     "transform_metadata",
+    "traversals",
+    "unflatten",
     "unpack",
     "update",
     "use_eager_sharding",
@@ -396,6 +444,7 @@ __all__ = [
     "value_and_grad",
     "variable_name_from_type",
     "variable_type_from_name",
+    "variablelib",
     "variables",
     "view",
     "view_info",

@@ -35,6 +35,7 @@ from easyflax.nnx.core.variables import Intermediate, Perturbation, Variable
 
 P = TypeVar("P", bound="Pytree")
 T = TypeVar("T")
+M = TypeVar("M", bound="Module")
 
 _MISSING: Any = object()
 DATA_TYPES: set[type] = set()
@@ -422,6 +423,7 @@ def first_from(*values: Any, error_msg: str) -> Any:
 __all__ = [
     "Data",
     "Intermediate",
+    "M",
     "Module",
     "Object",
     "Pytree",

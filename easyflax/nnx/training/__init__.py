@@ -13,6 +13,7 @@ from easyflax.nnx.training.metrics import (
     Welford,
 )
 from easyflax.nnx.training.optimizer import ModelAndOptimizer, OptArray, Optimizer, OptState, OptVariable
+from easyflax.nnx.training.train_state import TrainState
 
 __all__ = [
     "Accuracy",
@@ -26,6 +27,7 @@ __all__ = [
     "OptVariable",
     "Optimizer",
     "Statistics",
+    "TrainState",
     "Welford",
     "metrics",
     "optimizer",

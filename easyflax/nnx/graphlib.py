@@ -1,0 +1,61 @@
+"""The functions on graphs of modules, under the name of the module that has them in Flax."""
+
+from __future__ import annotations
+
+from easyflax.nnx.core.flattening import flatten, unflatten
+from easyflax.nnx.core.graph import (
+    call,
+    clone,
+    graphdef,
+    merge,
+    pop,
+    split,
+    state,
+    unpack,
+    update,
+    variables,
+)
+from easyflax.nnx.core.graph_maps import as_pure, map, pure, recursive_map
+from easyflax.nnx.core.graph_state import GraphState, PureState
+from easyflax.nnx.core.graphdef import GraphDef
+from easyflax.nnx.core.iteration import (
+    find_duplicates,
+    iter_children,
+    iter_graph,
+    iter_module_children,
+    set_metadata,
+)
+from easyflax.nnx.core.state import FlatState, State
+from easyflax.nnx.core.variables import Variable
+from easyflax.nnx.transforms.cached_partial import cached_partial
+
+__all__ = [
+    "FlatState",
+    "GraphDef",
+    "GraphState",
+    "PureState",
+    "State",
+    "Variable",
+    "as_pure",
+    "cached_partial",
+    "call",
+    "clone",
+    "find_duplicates",
+    "flatten",
+    "graphdef",
+    "iter_children",
+    "iter_graph",
+    "iter_module_children",
+    "map",
+    "merge",
+    "pop",
+    "pure",
+    "recursive_map",
+    "set_metadata",
+    "split",
+    "state",
+    "unflatten",
+    "unpack",
+    "update",
+    "variables",
+]
