@@ -255,6 +255,7 @@ from easyflax.nnx.transforms.prefix import (
 from easyflax.nnx.transforms.scan import (
     scan,
 )
+from easyflax.nnx.transforms.shard_map import shard_map
 from easyflax.nnx.transforms.sharding import StateSharding
 from easyflax.nnx.transforms.tabulate import (
     tabulate,
@@ -415,6 +416,7 @@ __all__ = [
     "scan",
     "selu",
     "set_metadata",
+    "shard_map",
     "sigmoid",
     "silu",
     "soft_sign",

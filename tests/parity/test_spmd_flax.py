@@ -145,8 +145,53 @@ def jit_with_a_state_of_shardings(lib: Any, mesh: Any) -> Any:
     return model
 
 
+def shard_map_with_data_parallelism(lib: Any, mesh: Any) -> Any:
+    model = make_plain_model(lib)
+
+    @lib.shard_map(mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))
+    def forward(model: Any, x: Any) -> Any:
+        model.calls[...] += 1
+        return model(x)
+
+    model.output = lib.Cache(forward(model, jnp.linspace(0, 1, 32).reshape(4, 8)))
+    return model
+
+
+def shard_map_with_tensor_parallelism(lib: Any, mesh: Any) -> Any:
+    model = make_plain_model(lib)
+    specs = lib.StateSharding(
+        {
+            lambda path, value: path == ("first", "kernel"): P(None, "model"),
+            lambda path, value: path == ("first", "bias"): P("model"),
+            lambda path, value: path == ("second",): P("model", None),
+            ...: P(),
+        }
+    )
+
+    @lib.shard_map(mesh=mesh, in_specs=(specs, P("data", None)), out_specs=P("data", None))
+    def forward(model: Any, x: Any) -> Any:
+        model.first.bias[...] += 1
+        return jax.lax.psum(model(x), "model")
+
+    model.output = lib.Cache(forward(model, jnp.linspace(0, 1, 32).reshape(4, 8)))
+    return model
+
+
+def make_plain_model(lib: Any) -> Any:
+    with lib.use_eager_sharding(False):
+        model = make_model(lib)
+    model.calls = lib.Cache(jnp.array(0))
+    return model
+
+
 # They place arrays from one device on a mesh; were one active, arrays would lie on it already.
-WITHOUT_A_MESH = [jit_with_shardings, jit_with_output_shardings, jit_with_a_state_of_shardings]
+WITHOUT_A_MESH = [
+    jit_with_shardings,
+    jit_with_output_shardings,
+    jit_with_a_state_of_shardings,
+    shard_map_with_data_parallelism,
+    shard_map_with_tensor_parallelism,
+]
 
 PROGRAMS = [
     stacked_layers,
@@ -176,7 +221,7 @@ def test_variables_have_the_same_values_metadata_and_layout(program):
 
 
 @pytest.mark.parametrize("program", WITHOUT_A_MESH, ids=lambda program: program.__name__)
-def test_shardings_of_jit_place_variables_alike(program):
+def test_shardings_of_jit_and_shard_map_place_variables_alike(program):
     results = []
     for lib in (nnx, flax_nnx):
         with lib.logical_axis_rules(RULES):

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from easyflax.nnx.core.graph import state
 from easyflax.nnx.core.sharding import misfit
+from easyflax.nnx.core.state import State
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.transforms.axes import (
@@ -62,7 +63,9 @@ def _is_entry(value: Any) -> bool:
 def _by_filter(entry: Any) -> Any:
     if isinstance(entry, Variable):
         return entry.get_raw_value()
-    return StateSharding(state(entry)) if isinstance(entry, Tracked) else entry
+    if isinstance(entry, Tracked):
+        return StateSharding(entry if isinstance(entry, State) else state(entry))
+    return entry
 
 
 def replace_none(prefix: Any, replacement: Any) -> Any:
@@ -179,6 +182,7 @@ class Shardings:
             pairs = broadcast(entry, call.args[i]) if i not in self._static else []
             found += [(f"argument {i}", leaf, sharding) for leaf, sharding in pairs if not is_slot(leaf)]
         check_fits(found, "nnx.jit got in_shardings with", error)
+        _check_lie(found, error)
         raise error
 
 
@@ -217,3 +221,18 @@ def check_fits(
         why = misfit(tuple(spec), value.shape, used)
         if why is not None:
             raise ValueError(f"{start} {spec} for {where} of shape {value.shape}, but {why}.") from error
+
+
+def _check_lie(found: Iterable[tuple[str, Any, Any]], error: Exception) -> None:
+    """Raises a ValueError about the first array that lies on its devices in another way than its sharding
+    says: jax moves no array that was put where it is."""
+    for where, value, entry in found:
+        array = value.get_raw_value() if isinstance(value, Variable) else value
+        if not isinstance(entry, Sharding) or not isinstance(array, jax.Array) or not array.committed:
+            continue
+        if not array.sharding.is_equivalent_to(entry, array.ndim):
+            raise ValueError(
+                f"nnx.jit got in_shardings with {entry} for {where}, which lies on its devices as "
+                f"{array.sharding} already. Give the sharding that it has, or move it first with "
+                "jax.device_put."
+            ) from error

@@ -73,6 +73,10 @@ def test_a_state_of_shardings_gives_each_variable_its_own():
         nnx.jit(lambda linear: None, in_shardings=(given,))(copy)
         assert lies_as(copy.kernel, "data", "model")
         assert lies_as(copy.bias)
+    plain = nnx.State({"kernel": named("data"), "bias": None})
+    other = make_linear()
+    nnx.jit(lambda linear: None, in_shardings=(plain,))(other)
+    assert lies_as(other.kernel, "data")
     placed = nnx.jit(lambda state: state, in_shardings=(shardings,))(nnx.state(linear))
     assert lies_as(placed["kernel"], "data", "model")
 
@@ -266,6 +270,15 @@ def test_a_sharding_that_does_not_fit_names_the_variable():
         nnx.jit(lambda x: x, in_shardings=P("rows"))(jnp.ones(4))
     with pytest.raises(ValueError, match=r"(?s)for argument 0, but no mesh is active.*set_mesh"):
         nnx.jit(lambda x: x, in_shardings=P("data"))(jnp.ones(4))
+
+
+def test_a_variable_that_lies_otherwise_already_is_named():
+    linear = make_linear()
+    nnx.jit(lambda linear: None, in_shardings=named("data"))(linear)
+    with pytest.raises(
+        ValueError, match=r"argument 0, 'bias', which lies on its devices as .* move it first"
+    ):
+        nnx.jit(lambda linear: None, in_shardings=named("model"))(linear)
 
 
 def test_a_state_sharding_without_a_filter_for_a_variable_names_it():
