@@ -229,8 +229,15 @@ from easyflax.nnx.transforms.axes import (
     Carry,
     StateAxes,
 )
+from easyflax.nnx.transforms.branches import (
+    cond,
+    switch,
+)
 from easyflax.nnx.transforms.cached_partial import (
     cached_partial,
+)
+from easyflax.nnx.transforms.checkify import (
+    checkify,
 )
 from easyflax.nnx.transforms.custom_jvp import (
     custom_jvp,
@@ -246,11 +253,21 @@ from easyflax.nnx.transforms.jit import (
     jit,
 )
 from easyflax.nnx.transforms.jit_partial import jit_partial
+from easyflax.nnx.transforms.loops import (
+    fori_loop,
+    while_loop,
+)
+from easyflax.nnx.transforms.make_jaxpr import (
+    make_jaxpr,
+)
 from easyflax.nnx.transforms.metadata import (
     transform_metadata,
 )
 from easyflax.nnx.transforms.prefix import (
     prefix,
+)
+from easyflax.nnx.transforms.remat import (
+    remat,
 )
 from easyflax.nnx.transforms.scan import (
     scan,
@@ -344,7 +361,9 @@ __all__ = [
     "capture",
     "celu",
     "check_pytree",
+    "checkify",
     "clone",
+    "cond",
     "custom_jvp",
     "custom_vjp",
     "data",
@@ -357,6 +376,7 @@ __all__ = [
     "find_duplicates",
     "first_from",
     "flatten",
+    "fori_loop",
     "fork_rngs",
     "from_flat_state",
     "gelu",
@@ -388,6 +408,7 @@ __all__ = [
     "log_softmax",
     "logical_axis_rules",
     "logsumexp",
+    "make_jaxpr",
     "map",
     "map_state",
     "max_pool",
@@ -408,6 +429,7 @@ __all__ = [
     "register_variable_name",
     "relu",
     "relu6",
+    "remat",
     "replace_by_pure_dict",
     "reseed",
     "restore_int_paths",
@@ -431,6 +453,7 @@ __all__ = [
     "statelib",
     "static",
     "swish",
+    "switch",
     "tabulate",
     "tanh",
     "to_flat_state",
@@ -452,6 +475,7 @@ __all__ = [
     "view_info",
     "vjp",
     "vmap",
+    "while_loop",
     "with_attributes",
     "with_metadata",
     "with_partitioning",

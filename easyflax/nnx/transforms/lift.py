@@ -453,8 +453,10 @@ def leaves_below(graphdef: GraphDef[Any], root: Ref) -> Iterable[tuple[tuple[Any
 
 
 def bound_object(f: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Returns a function and its leading arguments: for a method bound to a module, the plain function and
-    the module."""
+    """Returns a function and its leading arguments: for a method bound to a module, or a module that is
+    called itself, the plain function and the module."""
+    if isinstance(f, Tracked):
+        return type(f).__call__, (f,)  # type: ignore[operator]
     owner = getattr(f, "__self__", None)
     if isinstance(owner, Tracked) and hasattr(f, "__func__"):
         return f.__func__, (owner,)
