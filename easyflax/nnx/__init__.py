@@ -33,9 +33,6 @@ from easyflax.nnx.core.dataclass import (
 from easyflax.nnx.core.deprecated_names import (
     __getattr__,  # noqa: F401
 )
-from easyflax.nnx.core.display import (
-    display,
-)
 from easyflax.nnx.core.filters import (
     All,
     Any,
@@ -98,6 +95,9 @@ from easyflax.nnx.core.module import (
     is_data,
     register_data_type,
     static,
+)
+from easyflax.nnx.core.notebook import (
+    display,
 )
 from easyflax.nnx.core.rng_splits import (
     fork_rngs,

@@ -180,7 +180,7 @@ class State(Tracked, MutableMapping[Any, Any]):
         return format_object(self)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
-        from easyflax.nnx.core.display import render_treescope
+        from easyflax.nnx.core.notebook import render_treescope
 
         return render_treescope(self, path, subtree_renderer)
 

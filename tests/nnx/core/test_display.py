@@ -1,10 +1,7 @@
 """How modules, variables, states and structures are shown."""
 
-import builtins
 import gc
-import sys
 import time
-import types
 import weakref
 
 import jax
@@ -325,52 +322,3 @@ def test_structures_are_shown_a_line_for_each_module_and_variable():
         "  shared: same as layer",
         "  tied: same as layer/kernel",
     ]
-
-
-# -- display
-
-
-def test_display_prints_outside_of_notebooks(capsys):
-    nnx.display(Layer(), nnx.graphdef(Layer()))
-    out = capsys.readouterr().out
-    assert out.startswith("Layer( # Param: 12 (48 B)")
-    assert "GraphDef(1 nodes, 2 variables, 0 arrays)" in out
-
-
-def in_notebook(monkeypatch):
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=object))
-
-
-def test_display_uses_treescope_in_notebooks(monkeypatch, capsys):
-    treescope = pytest.importorskip("treescope")
-    in_notebook(monkeypatch)
-    shown = []
-    monkeypatch.setattr(treescope, "display", lambda value, **_: shown.append(value))
-    model = Layer()
-    nnx.display(model)
-    assert shown == [model]
-    assert capsys.readouterr().out == ""
-
-
-def test_display_prints_in_notebooks_without_treescope(monkeypatch, capsys):
-    in_notebook(monkeypatch)
-    plain_import = builtins.__import__
-
-    def without_treescope(name, *args, **kwargs):
-        if name == "treescope":
-            raise ImportError(name)
-        return plain_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_treescope)
-    nnx.display(Layer())
-    assert capsys.readouterr().out.startswith("Layer(")
-
-
-@pytest.mark.filterwarnings("ignore:jax.ArrayRef:DeprecationWarning")  # treescope asks an older jax for it
-def test_treescope_renders_modules_variables_and_states():
-    treescope = pytest.importorskip("treescope")
-    model = nnx.Dict(layer=Layer())
-    for value in (model, nnx.state(model), model.layer.kernel):
-        text = treescope.render_to_text(value)
-        assert type(value).__name__ in text
-        assert "kernel" in text or isinstance(value, nnx.Variable)
