@@ -132,7 +132,7 @@ def graphs(draw: Callable[..., Any], rich: bool = True, numbers: bool = True) ->
 
     Args:
         rich: also values that have no axis to be mapped over.
-        numbers: also Python numbers that are marked as data, which a donating call turns into arrays.
+        numbers: also Python numbers that are marked as data, which come back as arrays.
     """
     builder = _Builder(draw, rich)
     boxes = [Box() for _ in range(draw(st.integers(1, 3)))]
@@ -189,8 +189,8 @@ def reachable(root: Any) -> Iterator[Any]:
 
 
 class Labels:
-    """A number for each object below `root`, by which it is recognized later. Keeps the objects alive, so that
-    none is taken for another one."""
+    """A number for each object below `root`, by which it is recognized later. Keeps the objects alive, so
+    that none is taken for another one."""
 
     def __init__(self, root: Any) -> None:
         self._objects = list(reachable(root))

@@ -296,41 +296,52 @@ def pop(node: Any, *filters: Filter) -> Any:
     predicates = filters_to_predicates(filters)
     groups: list[list[tuple[Path, Any]]] = [[] for _ in predicates]
     taken: set[int] = set()
+    found: list[tuple[Any, Path]] = []
     for path, leaf, owner in _leaves_with_owners(node):
         for predicate, group in zip(predicates, groups, strict=True):
             if predicate(path, leaf):
-                _delete(owner, path)
+                _check_can_be_popped(owner, path)
+                found.append((owner, path))
                 if id(leaf) not in taken:
                     taken.add(id(leaf))
                     group.append((path, leaf))
                 break
+    for owner, path in found:
+        _delete(owner, path[-1])
     states = tuple(map(from_flat_state, groups))
     return states[0] if len(states) == 1 else states
 
 
 def _leaves_with_owners(node: Any) -> list[tuple[Path, Any, Any]]:
-    """Returns `(path, leaf, the node that has it)` for every place of every leaf below `node`."""
+    """Returns `(path, leaf, the node that has it)` for every place of every leaf below `node`, in order."""
     found = walk(node)
     graphdef, arrays = found.graphdef, found.arrays()
     nodes = collect_nodes(graphdef, (node,))
-    places = []
-    for path, tag, payload in graphdef.iter_refs():
-        if tag == NODE:
-            for key, child_tag, child in graphdef.nodes[payload].children:
-                if child_tag in (VARIABLE, ARRAY):
-                    leaf = resolve_root((child_tag, child), nodes, found.variables, arrays)
-                    places.append(((*path, key), leaf, nodes[payload]))
+    places: list[tuple[Path, Any, Any]] = []
+    seen: set[int] = set()
+    stack: list[tuple[Path, int, Any, Any]] = [((), *graphdef.roots[0], None)]
+    while stack:
+        path, tag, payload, owner = stack.pop()
+        if tag in (VARIABLE, ARRAY) and path:
+            places.append((path, resolve_root((tag, payload), nodes, found.variables, arrays), owner))
+        elif tag == NODE and payload not in seen:
+            seen.add(payload)
+            children = graphdef.nodes[payload].children
+            stack.extend(((*path, key), tag, child, nodes[payload]) for key, tag, child in reversed(children))
     return places
 
 
-def _delete(owner: Any, path: Path) -> None:
-    key = path[-1]
-    if isinstance(key, int) or not isinstance(owner, (Pytree, State, dict)):
+def _check_can_be_popped(owner: Any, path: Path) -> None:
+    is_item = isinstance(owner, Pytree) and isinstance(path[-1], int)
+    if is_item or not isinstance(owner, (Pytree, State, dict)):
         raise ValueError(
             f"pop found a leaf at '{'/'.join(map(str, path))}', an item of a {type(owner).__name__}: without "
             "it the items behind it "
             "would have other paths. Keep what is to be popped in attributes or in a dict."
         )
+
+
+def _delete(owner: Any, key: Any) -> None:
     if isinstance(owner, (State, dict)):
         del owner[key]
     else:

@@ -18,7 +18,9 @@ from easyflax.nnx.transforms.lift import (
     bound_object,
     leaf_paths,
     pack,
+    put_back,
     run,
+    take_out,
     unpack,
 )
 
@@ -39,7 +41,7 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call = pack((*bound, *args), kwargs)
 
     def pure(values: Any, args: Any, kwargs: Any) -> Any:
-        out, changed, outcome = run(fun, call.spec, values, args, kwargs)
+        out, changed, outcome = run(_returning_copies(fun), call.spec, values, args, kwargs)
         return out, *also_return(range(len(values)), values, changed, outcome)
 
     out, changed, outcome = jax.eval_shape(pure, call.walk.values(), call.args, call.kwargs)
@@ -88,6 +90,18 @@ def _with_shardings(call: Call, changed: list[Any], outcome: Outcome) -> list[An
         else value
         for i, value in zip(outcome.leaves, changed, strict=True)
     ]
+
+
+def _returning_copies(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `fun` with copies of the objects in its output, which may be modules from outside: `eval_shape`
+    returns abstract copies in any case, and only describes."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        objects: list[Any] = []
+        out = take_out(fun(*args, **kwargs), objects)
+        return put_back(out, clone(tuple(objects))) if objects else out
+
+    return called
 
 
 def _copied(call: Call) -> Call:

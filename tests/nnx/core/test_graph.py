@@ -285,6 +285,23 @@ def test_pop_needs_a_filter_and_leaves_items_of_lists_alone():
         nnx.pop(nnx.List([nnx.Intermediate(1)]), nnx.Intermediate)
 
 
+def test_pop_returns_a_shared_variable_at_the_path_that_split_has_for_it():
+    shared = nnx.Param(jnp.ones(2))
+    model = nnx.Dict(inner=nnx.Dict(w=shared), w=shared, table={0: nnx.Param(jnp.zeros(2))})
+    graphdef = nnx.graphdef(model)
+    popped = nnx.pop(model, nnx.Param)
+    assert paths(popped) == [("inner", "w"), ("table", 0)]
+    again = nnx.merge(graphdef, popped)
+    assert again.w is again.inner.w is shared
+
+
+def test_a_failed_pop_takes_nothing_out():
+    model = nnx.Dict(a=nnx.Intermediate(1), x=[nnx.Intermediate(2)])
+    with pytest.raises(ValueError, match="pop found a leaf at 'x/0'"):
+        nnx.pop(model, nnx.Intermediate)
+    assert paths(nnx.state(model)) == [("a",), ("x", 0)]
+
+
 # -- iteration
 
 

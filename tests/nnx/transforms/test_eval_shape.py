@@ -90,3 +90,13 @@ def test_abstract_modules_can_be_evaluated_further():
 def test_errors_of_the_function_are_those_of_the_function():
     with pytest.raises(ValueError, match="stop"):
         nnx.eval_shape(lambda: (_ for _ in ()).throw(ValueError("stop")))
+
+
+def test_modules_from_outside_may_be_returned():
+    model = nnx.Dict(a=nnx.Linear(2, 3, rngs=nnx.Rngs(0)), x=jnp.ones(2))
+    model.b = model.a
+    abstract, same = nnx.eval_shape(lambda: (model, model.a))
+    assert abstract is not model
+    assert abstract.a is abstract.b is same
+    assert abstract.a.kernel.value == jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    assert isinstance(model.a.kernel.value, jax.Array)
