@@ -18,7 +18,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -35,6 +36,7 @@ from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 
 _MARK = "_recorded_as"
+_recording = threading.RLock()  # one thread at a time, so that classes are restored in the reverse order
 _is_recording: ContextVar[bool] = ContextVar("_is_recording", default=False)
 Measure = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Callable[[], dict[str, Any]]]
 
@@ -143,15 +145,23 @@ def recorded_calls(root: Any, measure: Measure | None = None) -> Iterator[list[C
         if gets_recorded(type(module)):
             setattr(module, _MARK, _Mark(recorder, path))
             classes[type(module)] = None
+    with _recording, _methods_wrapped(classes):
+        token = _is_recording.set(True)
+        try:
+            yield recorder.calls
+        finally:
+            _is_recording.reset(token)
+
+
+@contextmanager
+def _methods_wrapped(classes: Iterable[type]) -> Iterator[None]:
     wrappers = [(cls, name, _wrapped(cls, name)) for cls in classes for name in _public_methods(cls)]
     before = [(cls, name, vars(cls).get(name)) for cls, name, _ in wrappers]
     for cls, name, wrapper in wrappers:
         setattr(cls, name, wrapper)
-    token = _is_recording.set(True)
     try:
-        yield recorder.calls
+        yield
     finally:
-        _is_recording.reset(token)
         for cls, name, method in before:
             if method is None:
                 delattr(cls, name)

@@ -16,7 +16,7 @@ import jax
 from easyflax.nnx.core.containers import Dict, List
 from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.sizes import Size, counted_kind, has_shape, size_of
-from easyflax.nnx.core.state import State
+from easyflax.nnx.core.state import FlatState, State
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 
@@ -106,6 +106,8 @@ def layout_of(value: Any) -> Layout | None:
         return Layout(f"{name}(", _named(_shown_attributes(value)), ")")
     if isinstance(value, State):
         return Layout(f"{name}({{", _keyed(value.items()), "})")
+    if isinstance(value, FlatState):
+        return Layout(f"{name}([", [(i, "", pair) for i, pair in enumerate(value)], "])")
     if _is_short(value):
         return None
     if type(value) in (list, dict) and all(map(_is_short, _items_of(value))):

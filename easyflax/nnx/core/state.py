@@ -60,7 +60,9 @@ class FlatState(Sequence[tuple[Path, Any]]):
         return iter(self._pairs)
 
     def __repr__(self) -> str:
-        return f"FlatState({self._pairs!r})"
+        from easyflax.nnx.core.display import format_object
+
+        return format_object(self)
 
     def to_nested_state(self) -> State:
         """Returns the same leaves as a `State`."""

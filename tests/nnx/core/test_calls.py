@@ -1,5 +1,7 @@
 """Noting the calls of modules."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -160,3 +162,16 @@ def test_measuring_calls_the_method_unnoted_when_it_has_returned():
         inner(jnp.ones(3))
     assert order == ["before", "before", "after", "after"]
     assert [info.measured for info in calls] == [{"sum": 3.0}, {"sum": 3.0}]
+
+
+def test_several_threads_may_record_at_the_same_time():
+    before = dict(vars(Inner))
+
+    def record(size):
+        with recorded_calls(inner := Inner()) as calls:
+            inner(jnp.ones((size, 3)))
+        return [info.outputs.shape for info in calls]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(record, range(1, 20))) == [[(size, 3)] * 2 for size in range(1, 20)]
+    assert dict(vars(Inner)) == before

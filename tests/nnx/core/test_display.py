@@ -145,6 +145,19 @@ def test_states_and_variables_are_shown():
     assert repr(nnx.Dict()) == "Dict({})"
 
 
+def test_flat_states_are_shown_pair_by_pair():
+    assert lines(nnx.to_flat_state(nnx.state(nnx.Dict(a=[nnx.Param(1)])))) == [
+        "FlatState([",
+        "  (",
+        "    ('a', 0),",
+        "    Param(",
+        "      value=1",
+        "    )",
+        "  )",
+        "])",
+    ]
+
+
 def test_variables_of_several_arrays_and_their_hooks_are_shown():
     def hook(variable, value):
         return value

@@ -278,6 +278,8 @@ def test_options_reach_the_table_the_columns_and_the_console():
 
 def test_without_a_width_the_table_is_as_wide_as_it_needs_to_be(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     wide = nnx.tabulate(Model(), jnp.ones((3, 4)))
     assert "blocks/0/dropout" in wide
     assert "\x1b[1m4 (24 B)" in wide
