@@ -263,6 +263,7 @@ from easyflax.nnx.transforms.make_jaxpr import (
 from easyflax.nnx.transforms.metadata import (
     transform_metadata,
 )
+from easyflax.nnx.transforms.pmap import pmap
 from easyflax.nnx.transforms.prefix import (
     prefix,
 )
@@ -419,6 +420,7 @@ __all__ = [
     "object",
     "one_hot",
     "optimizer",
+    "pmap",
     "pool",
     "pop",
     "prefix",

@@ -184,6 +184,34 @@ def make_plain_model(lib: Any) -> Any:
     return model
 
 
+def pmapped(lib: Any, mesh: Any) -> Any:
+    axes = lib.StateAxes({(lib.Param, lib.RngState): 0, ...: None})
+
+    class Block(lib.Module):
+        def __init__(self, rngs: Any) -> None:
+            self.linear = lib.Linear(3, 4, rngs=rngs)
+            self.drop = lib.Dropout(0.5, rngs=rngs)
+            self.shared = lib.Cache(jnp.array(2.0))
+
+        def __call__(self, x: Any) -> Any:
+            x = self.drop(self.linear(x)) * self.shared[...]
+            return jax.lax.psum(x, "i")
+
+    @lib.split_rngs(splits=4)
+    @lib.pmap(in_axes=(axes,), out_axes=axes, axis_size=4)
+    def make(rngs: Any) -> Any:
+        return Block(rngs)
+
+    @lib.pmap(in_axes=(axes, 1), out_axes=1, axis_name="i")
+    def forward(block: Any, x: Any) -> Any:
+        block.linear.bias[...] += 1
+        return block(x)
+
+    block = make(lib.Rngs(0))
+    block.output = lib.Cache(forward(block, jnp.linspace(0, 1, 24).reshape(2, 4, 3)))
+    return block
+
+
 # They place arrays from one device on a mesh; were one active, arrays would lie on it already.
 WITHOUT_A_MESH = [
     jit_with_shardings,
@@ -191,6 +219,7 @@ WITHOUT_A_MESH = [
     jit_with_a_state_of_shardings,
     shard_map_with_data_parallelism,
     shard_map_with_tensor_parallelism,
+    pmapped,
 ]
 
 PROGRAMS = [
@@ -221,7 +250,7 @@ def test_variables_have_the_same_values_metadata_and_layout(program):
 
 
 @pytest.mark.parametrize("program", WITHOUT_A_MESH, ids=lambda program: program.__name__)
-def test_shardings_of_jit_and_shard_map_place_variables_alike(program):
+def test_transforms_that_place_variables_place_them_alike(program):
     results = []
     for lib in (nnx, flax_nnx):
         with lib.logical_axis_rules(RULES):

@@ -73,7 +73,7 @@ class JitWrapped:
         if call is None:
             call = pack(args, kwargs)
         if self._donated:
-            spec = _with_donation(call, self._donated)
+            spec = with_donation(call, self._donated)
             donated, values = spec.divide(call.walk.values())
             out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
         else:
@@ -114,7 +114,7 @@ class JitWrapped:
         values = call.walk.values()
         if not self._donated:
             return call, call.spec, (), values
-        spec = _with_donation(call, self._donated)
+        spec = with_donation(call, self._donated)
         return call, spec, *spec.divide(values)
 
     def _finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
@@ -348,7 +348,7 @@ def _named(compiled: Callable[..., Any], fun: Callable[..., Any]) -> Callable[..
     return compiled
 
 
-def _with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
+def with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
     """Returns the spec that also tells which leaves belong to donated arguments."""
     key = call.spec.places, call.spec.trees, donated
     spec = call.walk.specs.get(key)
