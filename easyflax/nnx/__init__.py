@@ -25,6 +25,15 @@ from easyflax.nnx.core.containers import (
     Dict,
     List,
 )
+from easyflax.nnx.core.contexts import (
+    MergeContext,
+    SplitContext,
+    UpdateContext,
+    current_update_context,
+    merge_context,
+    split_context,
+    update_context,
+)
 from easyflax.nnx.core.dataclass import (
     check_pytree,
     dataclass,
@@ -278,6 +287,11 @@ from easyflax.nnx.transforms.sharding import StateSharding
 from easyflax.nnx.transforms.tabulate import (
     tabulate,
 )
+from easyflax.nnx.transforms.trees import (
+    NodeStates,
+    from_tree,
+    to_tree,
+)
 from easyflax.nnx.transforms.vjp import (
     jvp,
     vjp,
@@ -287,7 +301,6 @@ from easyflax.nnx.transforms.vmap import (
 )
 
 __all__ = [
-    "PARTITION_NAME",
     "A",
     "Accuracy",
     "All",
@@ -315,11 +328,13 @@ __all__ = [
     "Linear",
     "List",
     "M",
+    "MergeContext",
     "Metric",
     "MetricState",
     "ModelAndOptimizer",
     "Module",
     "MultiMetric",
+    "NodeStates",
     "Not",
     "Nothing",
     "Object",
@@ -328,6 +343,7 @@ __all__ = [
     "OptState",
     "OptVariable",
     "Optimizer",
+    "PARTITION_NAME",
     "PReLU",
     "Param",
     "PathContains",
@@ -342,6 +358,7 @@ __all__ = [
     "RngStream",
     "Rngs",
     "Sequential",
+    "SplitContext",
     "State",
     "StateAxes",
     "StateSharding",
@@ -349,6 +366,7 @@ __all__ = [
     "Statistics",
     "TraceContextError",
     "TrainState",
+    "UpdateContext",
     "Variable",
     "VariableMetadata",
     "Welford",
@@ -365,6 +383,7 @@ __all__ = [
     "checkify",
     "clone",
     "cond",
+    "current_update_context",
     "custom_jvp",
     "custom_vjp",
     "data",
@@ -380,6 +399,7 @@ __all__ = [
     "fori_loop",
     "fork_rngs",
     "from_flat_state",
+    "from_tree",
     "gelu",
     "get_abstract_model",
     "get_named_sharding",
@@ -414,6 +434,7 @@ __all__ = [
     "map_state",
     "max_pool",
     "merge",
+    "merge_context",
     "merge_state",
     "metrics",
     "min_pool",
@@ -447,6 +468,7 @@ __all__ = [
     "softmax",
     "softplus",
     "split",
+    "split_context",
     "split_rngs",
     "split_state",
     "spmd",
@@ -461,11 +483,13 @@ __all__ = [
     "to_flat_state",
     "to_predicate",
     "to_pure_dict",
+    "to_tree",
     "transform_metadata",
     "traversals",
     "unflatten",
     "unpack",
     "update",
+    "update_context",
     "use_eager_sharding",
     "using_eager_sharding",
     "value_and_grad",

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from easyflax.nnx.core.contexts import (
+    MergeContext,
+    SplitContext,
+    UpdateContext,
+    current_update_context,
+    merge_context,
+    split_context,
+    update_context,
+)
 from easyflax.nnx.core.flattening import flatten, unflatten
 from easyflax.nnx.core.graph import (
     call,
@@ -33,13 +42,17 @@ __all__ = [
     "FlatState",
     "GraphDef",
     "GraphState",
+    "MergeContext",
     "PureState",
+    "SplitContext",
     "State",
+    "UpdateContext",
     "Variable",
     "as_pure",
     "cached_partial",
     "call",
     "clone",
+    "current_update_context",
     "find_duplicates",
     "flatten",
     "graphdef",
@@ -48,14 +61,17 @@ __all__ = [
     "iter_module_children",
     "map",
     "merge",
+    "merge_context",
     "pop",
     "pure",
     "recursive_map",
     "set_metadata",
     "split",
+    "split_context",
     "state",
     "unflatten",
     "unpack",
     "update",
+    "update_context",
     "variables",
 ]

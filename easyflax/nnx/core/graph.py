@@ -13,7 +13,7 @@ again, look through them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -39,7 +39,8 @@ from easyflax.nnx.core.walk import Walk, path_part, walk
 A = TypeVar("A")
 
 
-def _leaves(found: Walk) -> list[tuple[Path, Any]]:
+def leaves_with_paths(found: Walk) -> list[tuple[Path, Any]]:
+    """Returns `(path, leaf)` of the variables and then of the arrays without one."""
     paths = found.graphdef.paths()
     return [
         *zip(paths.variables, found.variables, strict=True),
@@ -47,8 +48,14 @@ def _leaves(found: Walk) -> list[tuple[Path, Any]]:
     ]
 
 
-def _states(found: Walk, filters: tuple[Filter, ...]) -> tuple[State, ...]:
-    groups, rest = partition(_leaves(found), filters)
+def states_by_filter(leaves: list[tuple[Path, Any]], filters: tuple[Filter, ...]) -> tuple[State, ...]:
+    """Returns a state for each filter, or one of all leaves if there is none.
+
+    Raises:
+        ValueError: a leaf matches no filter.
+    """
+    filters = filters or (...,)
+    groups, rest = partition(leaves, filters)
     check_exhausted(rest, filters)
     return tuple(map(_as_state, groups))
 
@@ -73,7 +80,7 @@ def split(node: Any, *filters: Filter) -> Any:
         ValueError: a leaf matches no filter.
     """
     found = walk(node)
-    return (found.graphdef, *_states(found, filters or (...,)))
+    return (found.graphdef, *states_by_filter(leaves_with_paths(found), filters))
 
 
 def graphdef(node: A) -> GraphDef[A]:
@@ -84,7 +91,7 @@ def graphdef(node: A) -> GraphDef[A]:
 def state(node: Any, *filters: Filter) -> Any:
     """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter
     are left out."""
-    groups, _ = partition(_leaves(walk(node)), filters or (...,))
+    groups, _ = partition(leaves_with_paths(walk(node)), filters or (...,))
     states = tuple(map(_as_state, groups))
     return states[0] if len(states) == 1 else states
 
@@ -122,24 +129,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
             "merge() missing 1 required positional argument: 'state'. Pass all the states that split "
             "returned."
         )
-    paths = graphdef.paths()
-    known = {*paths.variables, *paths.arrays}
-    given = {path: leaf for one in states for path, leaf in _given_leaves(one, known)}
-    missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
-    if missing:
-        raise ValueError(
-            f"The states lack {len(missing)} of the {graphdef.num_leaves} leaves of this graphdef: "
-            f"{_shown(missing)}. "
-            "Pass all the states that split returned."
-        )
-    if len(given) > graphdef.num_leaves:
-        extra = sorted(given.keys() - known, key=str)
-        raise ValueError(
-            f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge "
-            "them with the graphdef "
-            "that they were split from, or filter them first."
-        )
-    leaves = [given[path] for path in paths.variables]
+    leaves, arrays = given_leaves(graphdef, states)
     new: list[Any] = make_variables(graphdef, leaves)
     trace = current_trace()
     for position, leaf in enumerate(leaves):
@@ -147,7 +137,6 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
             new[position] = leaf.copy() if copy or leaf._trace != trace else leaf
         elif not recreate_variables:
             new[position] = leaf
-    arrays = [given[path] for path in paths.arrays]
     return resolve_root(graphdef.roots[0], assemble(graphdef, new, arrays), new, arrays)
 
 
@@ -169,7 +158,33 @@ def unpack(node: Any, *filters: Filter) -> Any:
     return packed[0] if len(packed) == 1 else packed
 
 
-def _given_leaves(state: Any, known: set[Path]) -> Iterator[tuple[Path, Any]]:
+def given_leaves(graphdef: GraphDef[Any], states: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Returns what some states have for the variables and for the arrays of a structure, in its order.
+
+    Raises:
+        ValueError: they lack a leaf, or have leaves that the structure does not have.
+    """
+    paths = graphdef.paths()
+    known = {*paths.variables, *paths.arrays}
+    given = {path: leaf for one in states for path, leaf in _leaves_of(one, known)}
+    missing = [path for path in [*paths.variables, *paths.arrays] if path not in given]
+    if missing:
+        raise ValueError(
+            f"The states lack {len(missing)} of the {graphdef.num_leaves} leaves of this graphdef: "
+            f"{_shown(missing)}. "
+            "Pass all the states that split returned."
+        )
+    if len(given) > graphdef.num_leaves:
+        extra = sorted(given.keys() - known, key=str)
+        raise ValueError(
+            f"The states have {len(extra)} leaves that this graphdef does not have: {_shown(extra)}. Merge "
+            "them with the graphdef "
+            "that they were split from, or filter them first."
+        )
+    return [given[path] for path in paths.variables], [given[path] for path in paths.arrays]
+
+
+def _leaves_of(state: Any, known: set[Path]) -> Iterator[tuple[Path, Any]]:
     if isinstance(state, Mapping):
         return iter_leaves(state, is_leaf=known.__contains__)
     if isinstance(state, (Variable, jax.Array)):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from easyflax.nnx.core.filters import Filter, Path, to_predicate
+from easyflax.nnx.core.graph import leaves_with_paths
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import path_part, walk
@@ -46,13 +47,7 @@ def prefix(node: Any, filter_map: Mapping[Filter, Any] | Rule, /) -> Any:
         path = tuple(path_part(entry) for entry in entries)
         if not isinstance(leaf, Tracked) or isinstance(leaf, Variable):
             return rule(path, leaf)
-        found = walk(leaf)
-        paths = found.graphdef.paths()
-        leaves = [
-            *zip(paths.variables, found.variables, strict=True),
-            *zip(paths.arrays, found.arrays(), strict=True),
-        ]
-        given = [rule((*path, *below), value) for below, value in leaves]
+        given = [rule((*path, *below), value) for below, value in leaves_with_paths(walk(leaf))]
         if isinstance(filter_map, Mapping):
             return StateAxes([(_Below(path, filter), axis) for filter, axis in filter_map.items()])
         distinct = [axis for position, axis in enumerate(given) if axis not in given[:position]]

@@ -17,7 +17,7 @@ class Weighted(nnx.Module):
 def test_axes_by_filter_are_for_the_modules_of_a_call():
     model = Weighted(nnx.Rngs(0))
     axes = nnx.prefix(model, {nnx.Param: 0, ...: None})
-    assert [axes.axis_for((name,), getattr(model, name)) for name in ("weight", "seen")] == [0, None]
+    assert [axes.map_prefix((name,), getattr(model, name)) for name in ("weight", "seen")] == [0, None]
     y = nnx.vmap(lambda model, x: model(x), in_axes=(axes, None))(model, jnp.ones(2))
     np.testing.assert_allclose(y, model.weight.value.sum(axis=1), rtol=1e-6)
 
@@ -41,7 +41,7 @@ def test_filters_by_path_begin_at_the_whole_too():
     tree = {"a": Weighted(nnx.Rngs(0)), "b": (nnx.Param(jnp.ones(4)), jnp.ones(4), 3)}
     axes = nnx.prefix(tree, {nnx.PathContains("a"): None, ...: 0})
     assert axes["b"] == (0, 0, 0)
-    assert axes["a"].axis_for(("weight",), tree["a"].weight) is None
+    assert axes["a"].map_prefix(("weight",), tree["a"].weight) is None
 
 
 def test_axes_for_outputs_may_be_taken_from_an_example():
