@@ -91,7 +91,7 @@ class Part:
 
         Args:
             given: has a state, a module of the same structure or a plain dictionary in place of each object,
-                and arrays elsewhere. None stands for zeros.
+                and arrays elsewhere. None stands for zeros, in place of a whole subtree too.
             like: gives for each leaf an array of the shape and dtype of the primal.
             rest_like: the tree with such arrays in place of what is no object.
             name: how messages name it.
@@ -108,7 +108,7 @@ class Part:
         expected, treedef = jax.tree.flatten(self.tree, is_leaf=is_slot)
         likes = treedef.flatten_up_to(rest_like)
         try:
-            found = [None] * len(expected) if given is None else treedef.flatten_up_to(given)
+            found = _leaves_of(given, self.tree)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{name} has the structure {jax.tree.structure(given)}, expected {treedef} with a state for "
@@ -159,6 +159,15 @@ class Part:
                 f"that are differentiated, each once: {known}.\nLeave out the others."
             )
         return result
+
+
+def _leaves_of(given: Any, tree: Any) -> list[Any]:
+    """Returns what `given` has in place of each leaf of the tree of a `Part`; None is None for all below."""
+    if is_slot(tree) or tree is False:
+        return [given]
+    children, level = jax.tree.flatten(tree, is_leaf=lambda node: node is not tree)
+    found = [None] * len(children) if given is None else level.flatten_up_to(given)
+    return [leaf for one, child in zip(found, children, strict=True) for leaf in _leaves_of(one, child)]
 
 
 def _state(pairs: list[tuple[Path, Any]]) -> Any:

@@ -205,6 +205,10 @@ def test_a_module_can_be_returned_as_the_cotangent_and_none_is_zero():
     f.defvjp(lambda m, x: (f(m, x), m), bwd)
     grads, x_grad = nnx.grad(f, argnums=(0, 1))(Foo(), 2.0)
     assert (nnx.to_pure_dict(grads), float(x_grad)) == ({"x": 3, "y": 4}, 0)
+    f = nnx.custom_vjp(lambda tree: tree["pair"][0].x * tree["x"])
+    f.defvjp(lambda tree: (f(tree), None), lambda _, g: ({"pair": None, "x": g[1]},))
+    grads = nnx.grad(f)({"pair": (Foo(), 1.0), "x": 3.0})
+    assert (nnx.to_pure_dict(grads["pair"][0]), grads["pair"][1], grads["x"]) == ({"x": 0, "y": 0}, 0, 1)
 
 
 def test_it_works_in_a_sharded_map():
