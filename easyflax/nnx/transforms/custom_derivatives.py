@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from easyflax.nnx.core.differences import structure_differences
 from easyflax.nnx.core.filters import Filter, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef, assemble, make_variables, resolve_root
 from easyflax.nnx.transforms.autodiff import DiffState
@@ -301,8 +302,10 @@ def aligned(
 
 
 def _difference(expected: Outcome, outcome: Outcome, before: GraphDef[Any]) -> str:
-    if expected.after != outcome.after or expected.outputs != outcome.outputs:
-        return "one of them sets, adds or removes attributes, or returns objects, that the other does not"
-    paths = leaf_paths(outcome.after or before)
+    first, second = expected.after or before, outcome.after or before
+    lines = structure_differences(first, second, [f"object {i}" for i in range(len(before.roots))])
+    if lines:
+        return "; ".join(lines)
+    paths = leaf_paths(second)
     more = [shown(paths[leaf][1:]) for leaf in outcome.leaves if leaf not in expected.leaves]
-    return f"the rule also changes {more}"
+    return f"the rule also changes {more}" if more else "they return different objects"

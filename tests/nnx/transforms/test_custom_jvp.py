@@ -159,6 +159,34 @@ def test_rules_by_argument():
     assert float(nnx.grad(f)(Foo(), 3.0, 1.0).x.value) == 0
 
 
+def test_it_works_with_remat_and_control_flow():
+    f = using(make_sine())
+    m, expected = Foo(), nnx.grad(pure)(Foo(), 3.0)
+    assert_close(nnx.grad(nnx.remat(f))(m, 3.0), expected)
+    assert (int(m.calls.value), m.z) == (1, 1)
+
+    @nnx.custom_jvp
+    def triple(m, x):
+        m.calls += 1
+        return m.x * x * 3
+
+    @triple.defjvp
+    def rule(primals, tangents):
+        (m, x), (m_t, x_t) = primals, tangents
+        return triple(m, x), 3 * (m_t.x * x + m.x * x_t)
+
+    def looped(m):
+        return nnx.fori_loop(0, 2, lambda i, carry: (carry[0], triple(*carry)), (m, 1.0))[1]
+
+    def chosen(m, x):
+        return nnx.cond(x > 0, triple, lambda m, x: m.y * x, m, x)
+
+    m = Foo(x=2.0)
+    assert [float(y) for y in nnx.jvp(looped, (m,), (nnx.State({"x": 1.0}),))] == [36, 36]
+    assert float(nnx.jit(nnx.grad(chosen))(m, 5.0).x.value) == 15
+    assert int(m.calls.value) == 3
+
+
 # -- what is not differentiated
 
 

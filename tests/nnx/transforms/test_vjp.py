@@ -139,6 +139,25 @@ def test_vjp_inside_of_other_transforms(transform):
         assert transform(f)(model, X).tolist() == [6, 16]
 
 
+def test_derivatives_through_remat_and_loops():
+    model = Scale()
+    (grads, _) = nnx.vjp(nnx.remat(call), model, X)[1](1.0)
+    assert grads.w.value.tolist() == [9, 12]
+    assert int(model.calls.value) == 1
+
+    def repeated(model, x):
+        return nnx.fori_loop(0, 2, lambda i, carry: (carry[0], carry[0].w * carry[1]), (model, x))[1]
+
+    y, y_dot = nnx.jit(lambda m, x: nnx.jvp(repeated, (m, x), (None, x)))(model, X)
+    assert y.tolist() == y_dot.tolist() == [3, 16]
+
+    @nnx.remat
+    def inner(model, x):
+        return nnx.vjp(call, model, x)[1](1.0)[1].sum()
+
+    assert nnx.grad(inner)(model, X).w.value.tolist() == [3, 3]
+
+
 def test_a_bound_method_is_differentiated_by_its_arguments():
     model = Scale()
     _, vjp_fn = nnx.vjp(model.__call__, X)
