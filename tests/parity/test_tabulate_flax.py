@@ -90,8 +90,29 @@ def scanned(nnx):
     return Stack(nnx.Rngs(0)), (jnp.ones((2, 4)),), {}
 
 
+def transformed(nnx):
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.linear, self.norm = nnx.Linear(4, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+
+        def __call__(self, x):
+            return self.norm(self.linear(x))
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.a, self.b, self.c, self.d = (Block(rngs) for _ in range(4))
+
+        def __call__(self, x, flag):
+            x = nnx.remat(lambda block, x: block(x))(self.a, x)
+            x = nnx.cond(flag, lambda block, x: block(x), lambda block, x: x, self.b, x)
+            x, _ = nnx.fori_loop(0, 3, lambda i, carry: (carry[1](carry[0]), carry[1]), (x, self.c))
+            return nnx.jit(lambda block, x: block(x))(self.d, x)
+
+    return Net(nnx.Rngs(0)), (jnp.ones((2, 4)), jnp.array(True)), {}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [conv_net, tied, scanned])
+@pytest.mark.parametrize("make", [conv_net, tied, scanned, transformed])
 @pytest.mark.parametrize("options", [{}, {"depth": 1}], ids=str)
 def test_rows_and_cells_are_those_of_flax(make, options):
     assert cells(nnx, make, **options) == cells(flax_nnx, make, **options)
