@@ -59,7 +59,7 @@ def linear(
     return y if bias is None else add_bias(y, bias)
 
 
-# Inlined functions, as those of jax.numpy are: what they trace and differentiate to is kept for the next layer.
+# Inlined functions, as those of jax.numpy are: what they trace and differentiate to is kept for later layers.
 _dot_general = jax.jit(
     lax.dot_general,
     static_argnames=("dimension_numbers", "precision", "preferred_element_type", "out_sharding"),

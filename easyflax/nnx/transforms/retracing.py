@@ -88,7 +88,7 @@ class _Trace:
 
 
 def _type_of(value: Any) -> Any:
-    if isinstance(value, (jax.Array, jax.core.Tracer)):
+    if isinstance(value, jax.Array):
         return jax.typeof(value)
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -155,8 +155,8 @@ def _message(function: str, changes: list[str]) -> str:
     shown = "".join(f"\n  {line}" for line in changes[:_MOST_SHOWN])
     rest = f"\n  and {more} more" if more > 0 else ""
     return (
-        f"nnx.jit has traced and compiled '{function}' {_LIMIT + 2} times, which takes far longer than to run "
-        f"it. Between the last two calls changed:{shown}{rest}\n"
+        f"nnx.jit has traced and compiled '{function}' {_LIMIT + 2} times, which takes far longer than "
+        f"to run it. Between the last two calls changed:{shown}{rest}\n"
         "Keep shapes, dtypes and static values the same from call to call (pad the last batch, pass numbers "
         "that change as arrays), and apply nnx.jit once, outside of loops."
     )

@@ -65,7 +65,7 @@ def test_a_growing_module_is_named():
             self.entries.append(nnx.Variable(jnp.array(1.0)))
 
     log = Log()
-    message = message_of(lambda i: log.append())  # noqa: ARG005
+    message = message_of(lambda i: log.append())
     assert "'self/entries/5': a Variable is new" in message
 
 
@@ -92,7 +92,7 @@ def test_applying_jit_anew_is_named():
     def forward(model, x):
         return model(x)
 
-    message = message_of(lambda i: nnx.jit(forward)(model, jnp.ones((1, 2))))  # noqa: ARG005
+    message = message_of(lambda i: nnx.jit(forward)(model, jnp.ones((1, 2))))
     assert "nnx.jit was applied to it anew" in message
 
 
@@ -109,5 +109,4 @@ def test_one_function_compiled_for_several_models_is_no_retracing():
 def test_the_warning_comes_as_an_error_where_warnings_are_errors():
     double = nnx.jit(lambda x: x * 2)
     with pytest.raises(UserWarning, match="traced and compiled"):
-        for i in range(10):
-            double(jnp.ones(i))
+        [double(jnp.ones(i)) for i in range(10)]
