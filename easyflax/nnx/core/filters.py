@@ -68,6 +68,16 @@ def filters_to_predicates(filters: Sequence[Filter]) -> tuple[Predicate, ...]:
     return tuple(map(to_predicate, filters))
 
 
+def reads_structure_only(filter: Filter) -> bool:
+    """Whether what `filter` matches depends on paths, kinds and metadata only; says no where it is unsure."""
+    if isinstance(filter, _Combination):
+        return all(map(reads_structure_only, filter.predicates))
+    if isinstance(filter, tuple):
+        return all(map(reads_structure_only, filter))
+    known = (str, type, bool, type(...), type(None), WithTag, OfType, PathContains, PathIn)
+    return isinstance(filter, known)
+
+
 @dataclasses.dataclass(frozen=True)
 class WithTag:
     """Values whose `tag` equals `tag`."""

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from easyflax.nnx.core.filters import Filter, PathIn, to_predicate
+from easyflax.nnx.core.filters import Filter, PathIn, reads_structure_only, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.state import State, to_flat_state
 from easyflax.nnx.core.variables import Variable
@@ -153,7 +153,7 @@ def axes_of_arguments(in_axes: Any, count: int, name: str) -> tuple[Any, ...]:
 
 
 def axes_of_leaves(call: Call, in_axes: Sequence[Any], of_keywords: Any = 0) -> list[Axis]:
-    """Returns the axis of each leaf of the packed modules.
+    """Returns the axis of each leaf of the packed modules; not to be changed by the caller.
 
     Args:
         in_axes: a tree of axes for each positional argument.
@@ -162,6 +162,22 @@ def axes_of_leaves(call: Call, in_axes: Sequence[Any], of_keywords: Any = 0) -> 
     Raises:
         ValueError: two arguments share a variable but map it differently.
     """
+    if call.spec.trees or not all(map(_reads_structure_only, (*in_axes, of_keywords))):
+        return _find_axes(call, in_axes, of_keywords)
+    key = call.spec.places, tuple(in_axes), of_keywords
+    found = call.walk.specs.get(key)
+    if found is None:
+        found = call.walk.specs[key] = _find_axes(call, in_axes, of_keywords)
+    return found
+
+
+def _reads_structure_only(axis: Any) -> bool:
+    if isinstance(axis, StateAxes):
+        return all(map(reads_structure_only, axis.filters))
+    return is_axis(axis)
+
+
+def _find_axes(call: Call, in_axes: Sequence[Any], of_keywords: Any) -> list[Axis]:
     graphdef = call.spec.graphdef
     found: dict[int, tuple[Axis, str]] = {}
     for place, root, spec in _places(call, in_axes, of_keywords):
