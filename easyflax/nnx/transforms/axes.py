@@ -164,7 +164,7 @@ def axes_of_leaves(call: Call, in_axes: Sequence[Any], of_keywords: Any = 0) -> 
     """
     if call.spec.trees or not all(map(_reads_structure_only, (*in_axes, of_keywords))):
         return _find_axes(call, in_axes, of_keywords)
-    key = call.spec.places, tuple(in_axes), of_keywords
+    key = "axes", call.spec.places, tuple(in_axes), of_keywords
     found = call.walk.specs.get(key)
     if found is None:
         found = call.walk.specs[key] = _find_axes(call, in_axes, of_keywords)

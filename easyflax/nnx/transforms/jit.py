@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from easyflax.nnx.core.walk import walk
+from easyflax.nnx.transforms.eval_shape import eval_shape
 from easyflax.nnx.transforms.groups import Grouped, Groups
 from easyflax.nnx.transforms.lift import (
     Call,
@@ -31,6 +32,7 @@ from easyflax.nnx.transforms.lift import (
 )
 from easyflax.nnx.transforms.retracing import trace_log
 from easyflax.nnx.transforms.sharding import Shardings
+from easyflax.nnx.transforms.stages import Lowered, Traced
 
 _MISSING: Any = object()
 _LEADING = 3  # arguments of the compiled function before the user's: spec, donated values, other values
@@ -98,28 +100,53 @@ class JitWrapped:
             return self._bound[0]
         raise AttributeError("__self__")
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
-        """Lowers the function for the given arguments, as `jax.jit(f).lower` does; the modules stay as they
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Traces the function for the given arguments, as `jax.jit(f).trace` does; the modules stay as they
         are."""
-        call, spec, donated, values = self._prepare((*self._bound, *args), kwargs)
-        lowered = self._jitted_for(len(call.args)).lower(spec, donated, values, *call.args, **call.kwargs)
-        return Lowered(self, spec, lowered)
+        call, spec, donated, values = self.prepare(args, kwargs)
+        traced = self._jitted_for(len(call.args)).trace(spec, donated, values, *call.args, **call.kwargs)
+        return Traced(self, spec, traced)
 
-    def _jitted_for(self, count: int) -> Any:  # noqa: ARG002
-        """Returns the function that `jax.jit` made, for `count` positional arguments."""
-        return self._jitted
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Lowers the function for the given arguments: `trace(...).lower()`."""
+        return self.trace(*args, **kwargs).lower()
 
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
-        call = pack(args, kwargs)
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what `nnx.eval_shape` returns for the function; the modules stay as they are."""
+        args = (*self._bound, *args)
+        numbers = self._static[0]
+
+        def fun(*rest: Any, **named: Any) -> Any:
+            dynamic = iter(rest)
+            given = [value if i in numbers else next(dynamic) for i, value in enumerate(args)]
+            return self._fun(*given, **{**kwargs, **named})
+
+        rest, named = self.without_static(args, kwargs)
+        return eval_shape(fun, *rest, **named)
+
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
+        """Returns the packed arguments, and `spec, donated values, other values` for the compiled
+        function."""
+        call = pack((*self._bound, *args), kwargs)
         values = call.walk.values()
         if not self._donated:
             return call, call.spec, (), values
         spec = with_donation(call, self._donated)
         return call, spec, *spec.divide(values)
 
-    def _finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
+    def without_static(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Returns the arguments that are not constants of the program."""
+        numbers, names = self._static
+        rest = [value for i, value in enumerate(args) if i not in numbers]
+        return rest, {name: value for name, value in kwargs.items() if name not in names}
+
+    def finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
         """Writes changes to the caller's modules and returns the output."""
         return unpack(call, out, changed, outcome)
+
+    def _jitted_for(self, count: int) -> Any:  # noqa: ARG002
+        """Returns the function that `jax.jit` made, for `count` positional arguments."""
+        return self._jitted
 
 
 class ShardedJitWrapped(JitWrapped):
@@ -139,14 +166,14 @@ class ShardedJitWrapped(JitWrapped):
         self._by_count: dict[int, Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call, spec, donated, kept = self._prepare((*self._bound, *args), kwargs)
+        call, spec, donated, kept = self.prepare(args, kwargs)
         try:
             out, changed, outcome = self._jitted_for(len(call.args))(
                 spec, donated, kept, *call.args, **call.kwargs
             )
         except (ValueError, RuntimeError) as error:
             self._shardings.explain(call, error)
-        return self._finish(call, out, changed, outcome)
+        return self.finish(call, out, changed, outcome)
 
     def _jitted_for(self, count: int) -> Any:
         if count not in self._by_count:
@@ -154,11 +181,12 @@ class ShardedJitWrapped(JitWrapped):
             self._by_count[count] = jax.jit(self._compiled, **options)
         return self._by_count[count]
 
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Spec, Any, Any]:
         if self._shardings.has_inputs:
-            args, kwargs = positional_arguments(self._fun, args, kwargs)
+            args, kwargs = positional_arguments(self._fun, (*self._bound, *args), kwargs)
+            args = args[len(self._bound) :]
             self._shardings.check_no_keywords(kwargs)
-        call, spec, donated, kept = super()._prepare(args, kwargs)
+        call, spec, donated, kept = super().prepare(args, kwargs)
         groups = self._shardings.groups
         numbers = spec.divide(self._shardings.numbers(call))
         return (
@@ -168,59 +196,8 @@ class ShardedJitWrapped(JitWrapped):
             groups.sort_by_number(kept, numbers[1]),
         )
 
-    def _finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
+    def finish(self, call: Call, out: Any, changed: Any, outcome: Outcome) -> Any:
         return unpack(call, out, Groups.join(changed), outcome)
-
-
-class Lowered:
-    """A function lowered by `nnx.jit(f).lower`; what it does not define itself is that of
-    `jax.stages.Lowered`."""
-
-    def __init__(self, wrapped: JitWrapped, spec: Spec, lowered: jax.stages.Lowered) -> None:
-        self._wrapped = wrapped
-        self._spec = spec
-        self._lowered = lowered
-
-    def compile(self, *args: Any, **kwargs: Any) -> Compiled:
-        """Compiles the lowered function; takes the arguments of `jax.stages.Lowered.compile`."""
-        return Compiled(self._wrapped, self._spec, self._lowered.compile(*args, **kwargs))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lowered, name)
-
-
-class Compiled:
-    """A function compiled ahead of time: call it like the function, with modules of the structure it was
-    lowered for.
-
-    What it does not define itself is that of `jax.stages.Compiled`.
-
-    Raises:
-        TypeError: structure, shapes or dtypes differ from those that it was lowered for.
-    """
-
-    def __init__(self, wrapped: JitWrapped, spec: Spec, compiled: jax.stages.Compiled) -> None:
-        self._wrapped = wrapped
-        self._spec = spec
-        self._compiled = compiled
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        wrapped = self._wrapped
-        call, spec, donated, values = wrapped._prepare((*wrapped._bound, *args), kwargs)
-        if spec != self._spec:
-            raise TypeError(
-                "A compiled function got modules of another structure (attributes, kinds of variables, or "
-                "places among the arguments) than it "
-                "was lowered for. Lower and compile it for these modules, or call the function that nnx.jit "
-                "returned."
-            )
-        rest = [value for i, value in enumerate(call.args) if i not in wrapped._static[0]]
-        named = {name: value for name, value in call.kwargs.items() if name not in wrapped._static[1]}
-        out, changed, outcome = self._compiled(donated, values, *rest, **named)
-        return wrapped._finish(call, out, changed, outcome)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._compiled, name)
 
 
 def jit(
@@ -350,19 +327,20 @@ def _named(compiled: Callable[..., Any], fun: Callable[..., Any]) -> Callable[..
 
 def with_donation(call: Call, donated: frozenset[int | str]) -> Spec:
     """Returns the spec that also tells which leaves belong to donated arguments."""
-    key = call.spec.places, call.spec.trees, donated
+    in_trees = tuple(
+        slot.index
+        for place in call.spec.trees
+        if place in donated
+        for slot in slots_in(call.kwargs[place] if isinstance(place, str) else call.args[place])
+    )
+    key = "donated", call.spec.places, call.spec.trees, donated, in_trees
     spec = call.walk.specs.get(key)
     if spec is None:
         graphdef = call.spec.graphdef
-        numbers = [index for place, index in call.spec.places if place in donated]
-        for place in donated.intersection(call.spec.trees):
-            numbers += [
-                slot.index
-                for slot in slots_in(call.kwargs[place] if isinstance(place, str) else call.args[place])
-            ]
-        roots = [graphdef.roots[index] for index in numbers]
-        marked = sorted({leaf for root in roots for _, leaf in leaves_below(graphdef, root)})
-        spec = call.walk.specs[key] = Spec(graphdef, call.spec.places, call.spec.trees, tuple(marked))
+        roots = [*in_trees, *(index for place, index in call.spec.places if place in donated)]
+        marked = {leaf for root in roots for _, leaf in leaves_below(graphdef, graphdef.roots[root])}
+        spec = Spec(graphdef, call.spec.places, call.spec.trees, tuple(sorted(marked)))
+        call.walk.specs[key] = spec
     return spec
 
 

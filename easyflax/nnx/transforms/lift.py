@@ -38,6 +38,7 @@ from easyflax.nnx.core.graphdef import (
     Ref,
     assemble,
     collect_nodes,
+    leaves_if_unchanged,
     make_variables,
     resolve_root,
 )
@@ -284,8 +285,33 @@ def run(
     out = f(*filled, **keywords)
     returned: list[Any] = []
     out = take_out(out, returned)
-    after = Walk((*roots, *returned))
-    return out, *_compare(before, values, nodes, variables, after)
+    found = _compare_values(before, values, nodes, variables, returned)
+    if found is None:
+        found = _compare(before, values, nodes, variables, Walk((*roots, *returned)))
+    return out, *found
+
+
+def _compare_values(
+    before: GraphDef[Any],
+    values: Sequence[Any],
+    nodes: Sequence[Any],
+    variables: Sequence[Variable[Any]],
+    returned: Sequence[Any],
+) -> tuple[list[Any], Outcome] | None:
+    """Returns what changed where that is values only, and None where it is, or may be, more."""
+    outputs: tuple[Ref, ...] = ()
+    if returned:
+        refs: dict[int, Ref] = {id(node): (NODE, i) for i, node in enumerate(nodes)}
+        refs |= {id(variable): (VARIABLE, i) for i, variable in enumerate(variables)}
+        if not all(id(value) in refs for value in returned):
+            return None
+        outputs = tuple(refs[id(value)] for value in returned)
+    new_values = leaves_if_unchanged(before, nodes, variables)
+    if new_values is None:
+        return None
+    leaves = tuple(i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new)
+    is_plain = not outputs and (not leaves or leaves[-1] < len(variables))
+    return [new_values[i] for i in leaves], Outcome(leaves, outputs, is_plain=is_plain)
 
 
 def _compare(

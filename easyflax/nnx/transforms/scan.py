@@ -281,7 +281,7 @@ class _Step:
         out_axes = self.out_axes
         if self.carry_out is not None:
             out_axes = tuple(0 if i == self.carry_out else axis for i, axis in enumerate(out_axes))
-        leaves = [y if is_slot(y) else jnp.moveaxis(y, 0, axis) for y, axis in broadcast(out_axes, ys)]
+        leaves = [y if is_slot(y) else _moved(y, 0, axis) for y, axis in broadcast(out_axes, ys)]
         ys = jax.tree.structure(ys, is_leaf=is_slot).unflatten(leaves)
         if self.carry_out is None:
             return ys
@@ -378,6 +378,8 @@ def _carry_position(axes: Any) -> int | None:
 
 def _moved(value: Any, source: Axis, destination: Axis) -> Any:
     """Moves an axis of all arrays of a leaf: the value of a variable may be a tree of them."""
+    if source == destination and isinstance(value, jax.Array):
+        return value
     return jax.tree.map(lambda array: jnp.moveaxis(jnp.asarray(array), source, destination), value)
 
 

@@ -66,6 +66,7 @@ def is_key(x):
 
 
 jitted_probe = nnx.jit(probe)
+pytestmark = pytest.mark.filterwarnings("ignore:nnx.jit has traced")  # one probe for all structures
 
 
 def assert_up_to_date(model):
