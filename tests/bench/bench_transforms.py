@@ -1,7 +1,7 @@
 """The cost of a call of `nnx.value_and_grad`, `nnx.vmap` and `nnx.scan`, outside of `nnx.jit`, next to jax's.
 
-Run: `python tests/bench/bench_transforms.py`. The model is a chain of tiny Linear layers, the plain one a list
-of the same arrays, so that what is measured is the transform itself. flax is measured too where it is
+Run: `python tests/bench/bench_transforms.py`. The model is a chain of tiny Linear layers, the plain one
+a list of the same arrays, so that what is measured is the transform itself. flax is measured too where it is
 installed.
 """
 

@@ -80,10 +80,6 @@ class JitWrapped:
             out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
         else:
             out, changed, outcome = self._jitted(call.spec, (), call.walk.values(), *call.args, **call.kwargs)
-        if outcome.is_plain:
-            if changed:
-                call.walk.store(outcome.leaves, changed)
-            return out
         return unpack(call, out, changed, outcome)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

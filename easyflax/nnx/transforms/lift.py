@@ -160,7 +160,6 @@ class Outcome:
     after: GraphDef[Any] | None = None
     node_origins: tuple[int | None, ...] = ()
     leaf_origins: tuple[int | None, ...] = ()
-    is_plain: bool = False  # same structure, no objects in the output, and `Walk.store` can set all leaves
 
 
 def kind_of_argument(value: Any) -> int:
@@ -310,8 +309,7 @@ def _compare_values(
     if new_values is None:
         return None
     leaves = tuple(i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new)
-    is_plain = not outputs and (not leaves or leaves[-1] < len(variables))
-    return [new_values[i] for i in leaves], Outcome(leaves, outputs, is_plain=is_plain)
+    return [new_values[i] for i in leaves], Outcome(leaves, outputs)
 
 
 def _compare(
@@ -327,9 +325,7 @@ def _compare(
         leaves = tuple(
             i for i, (old, new) in enumerate(zip(values, new_values, strict=True)) if old is not new
         )
-        return [new_values[i] for i in leaves], Outcome(
-            leaves, outputs, is_plain=not outputs and after.can_store(range(len(values)))
-        )
+        return [new_values[i] for i in leaves], Outcome(leaves, outputs)
     _check_made_inside(after)
     known_nodes = {id(node): i for i, node in enumerate(nodes)}
     known_variables = {id(variable): i for i, variable in enumerate(variables)}

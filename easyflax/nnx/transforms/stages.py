@@ -61,8 +61,8 @@ class Compiled(_Stage):
         if spec != self._spec:
             raise TypeError(
                 "A compiled function got modules of another structure (attributes, kinds of variables, or "
-                "places among the arguments) than it was lowered for. Lower and compile it for these modules, "
-                "or call the function that nnx.jit returned."
+                "places among the arguments) than it was lowered for. Lower and compile it for these "
+                "modules, or call the function that nnx.jit returned."
             )
         rest, named = wrapped.without_static(call.args, call.kwargs)
         out, changed, outcome = self._inner(donated, values, *rest, **named)
