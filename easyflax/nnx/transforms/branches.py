@@ -160,8 +160,7 @@ def _make_branch(
             return get_fun()(*own, *args[count:])
 
         out, changed, outcome = run(on_operands, spec, values, args, {})
-        changed, outcome = also_return(range(len(values)), values, changed, outcome)
-        return out, changed, dataclasses.replace(outcome, is_plain=False)  # which depends on what changed
+        return out, *also_return(range(len(values)), values, changed, outcome)
 
     return branch
 

@@ -12,7 +12,6 @@ and returns what `lift.run` returns: the output, the values that changed, and th
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -291,7 +290,6 @@ def aligned(
         changed, outcome = also_return(
             [leaf for leaf in missing if leaf is not None], values, changed, outcome
         )
-        outcome = dataclasses.replace(outcome, is_plain=expected.is_plain)
     if outcome != expected:
         raise ValueError(
             f"A rule of {name} changes its modules in another way than {name} itself does: "
