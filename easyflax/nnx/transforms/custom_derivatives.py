@@ -75,8 +75,15 @@ class CustomDerivative:
         vars(method).update(vars(self), _bound=(instance,))
         return method
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call((*self._bound, *args), kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls the function with all of its arguments, the module that it is bound to included."""
+        raise NotImplementedError
+
     def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Operands]:
-        args, rest = with_defaults(self._fun, (*self._bound, *args), kwargs)
+        args, rest = with_defaults(self._fun, args, kwargs)
         if rest:
             inspect.signature(self._fun).bind(*args, **rest)  # raises where the call itself is wrong
             raise TypeError(

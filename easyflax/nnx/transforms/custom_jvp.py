@@ -123,19 +123,17 @@ class CustomJvp(CustomDerivative):
                     f"defjvps of {self.name} got {len(plain)} rules, expected one for each of the "
                     f"{len(primals)} arguments.\nPass None for an argument that has no influence."
                 )
-            out = self(*primals[len(self._bound) :])
+            out = self._call(primals, {})
             found = [
                 one(tangent, out, *primals)
                 for one, tangent in zip(plain, tangents, strict=True)
                 if one is not None
             ]
-            return out, functools.reduce(
-                lambda a, b: jax.tree.map(operator.add, a, b), found
-            ) if found else None
+            return out, functools.reduce(_add, found) if found else None
 
         self.defjvp(rule)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._rules:
             raise ValueError(
                 f"{self.name} has no rule, expected {self.name}.defjvp(rule) before the first call.\nCall "
@@ -156,6 +154,11 @@ class CustomJvp(CustomDerivative):
         function = jax.custom_jvp(primal)
         function.defjvp(_Rule(operands, rule, seen).push, symbolic_zeros=symbolic_zeros)
         return unpack(call, *function(*operands.flatten(call)))
+
+
+def _add(first: Any, second: Any) -> Any:
+    """Returns the sum of two tangents."""
+    return jax.tree.map(operator.add, first, second)
 
 
 class _Rule:
@@ -197,7 +200,14 @@ class _Rule:
             f"The tangent of the output that the rule of {self._name} returned",
         )
         found = {**self._assigned(inputs, after, new, origins, given), **of_output}
-        of_changed = [found[leaf] if leaf in found else zeros_for(new[leaf]) for leaf in outcome.leaves]
+        for leaf in outcome.leaves:
+            if leaf not in found:
+                origin = origins[leaf]
+                is_same = (
+                    origin in given and new[leaf] is values[origin]
+                )  # the function changes it, not the rule
+                found[leaf] = given[origin] if is_same else zeros_for(new[leaf])
+        of_changed = [found[leaf] for leaf in outcome.leaves]
         return (out, changed, outcome), (with_zeros(rest, out), of_changed, outcome)
 
     def _assigned(

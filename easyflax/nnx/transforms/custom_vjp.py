@@ -96,7 +96,7 @@ class CustomVjp(CustomDerivative):
         """
         self._rules[:] = [(self._unbound(fwd, "defvjp"), self._unbound(bwd, "defvjp"), symbolic_zeros)]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._rules:
             raise ValueError(
                 f"{self.name} has no rules, expected {self.name}.defvjp(fwd, bwd) before the first "

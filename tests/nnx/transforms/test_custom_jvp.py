@@ -107,6 +107,22 @@ def test_changes_are_constants_unless_their_tangent_is_set():
     assert float(nnx.grad(lambda m: f(m) + m.hidden)(Foo()).x.value) == 2
 
 
+def test_a_variable_that_only_the_function_changes_keeps_its_tangent():
+    @nnx.custom_jvp
+    def f(m):
+        m.hidden.value = m.hidden + 1
+        return m.x * 2
+
+    f.defjvp(lambda primals, tangents: (primals[0].x * 2, tangents[0].x * 2))
+
+    @nnx.jit
+    def loss(m):
+        m.hidden.value = m.x * 3
+        return f(m) + m.hidden
+
+    assert float(nnx.grad(loss)(Foo()).x.value) == 5
+
+
 def test_the_rule_is_what_counts():
     f = nnx.custom_jvp(lambda m: m.x * 2)
     f.defjvp(lambda primals, tangents: (f(*primals), tangents[0].x * 100))
