@@ -301,6 +301,7 @@ from easyflax.nnx.transforms.vmap import (
 )
 
 __all__ = [
+    "PARTITION_NAME",
     "A",
     "Accuracy",
     "All",
@@ -343,7 +344,6 @@ __all__ = [
     "OptState",
     "OptVariable",
     "Optimizer",
-    "PARTITION_NAME",
     "PReLU",
     "Param",
     "PathContains",

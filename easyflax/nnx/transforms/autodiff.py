@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from easyflax.nnx.core.filters import Everything, Filter, OfType, to_predicate
+from easyflax.nnx.core.filters import Everything, Filter, OfType, reads_structure_only, to_predicate
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.variables import Param, Variable
 from easyflax.nnx.transforms.lift import (
@@ -212,7 +212,7 @@ class _Plan(NamedTuple):
 def _plan(call: Call, requests: tuple[DiffState, ...], shift: int) -> _Plan:
     """Decides what is differentiated; kept for later calls, where objects are arguments of their own."""
     key = (requests, shift, len(call.args), call.spec)
-    is_kept = not call.spec.trees and all(_is_constant(request.filter) for request in requests)
+    is_kept = not call.spec.trees and all(_reads_kinds(request.filter) for request in requests)
     if is_kept and key in call.walk.specs:
         return _Plan(call, *call.walk.specs[key])
     positions = [_position(request.argnum, len(call.args) - shift) + shift for request in requests]
@@ -235,9 +235,9 @@ def _plan(call: Call, requests: tuple[DiffState, ...], shift: int) -> _Plan:
     return _Plan(call, positions, parts, leaves)
 
 
-def _is_constant(filter: Filter) -> bool:
-    """Whether a filter is known to look at kinds only; a function may look at values too."""
-    return filter is _MISSING or filter is ... or isinstance(filter, type)
+def _reads_kinds(filter: Filter) -> bool:
+    """Whether a filter is known not to look at values, which may change between calls."""
+    return filter is _MISSING or reads_structure_only(filter)
 
 
 def _selection(call: Call, filter: Filter) -> Callable[[int, Path, int], bool]:
