@@ -30,7 +30,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey, SequenceKey
 
 from easyflax.errors import TraceContextError
-from easyflax.nnx.core.tracking import Tracked
+from easyflax.nnx.core.tracking import Tracked, wrong_trace
 from easyflax.nnx.core.variables import Intermediate, Perturbation, Variable
 
 P = TypeVar("P", bound="Pytree")
@@ -144,9 +144,7 @@ class Pytree(Tracked):
     def _check_can_update(self, name: Any) -> None:
         if not self._is_current():
             raise TraceContextError(
-                f"Cannot set '{name}' of this {type(self).__name__} here: it was made outside the transform "
-                "(jit, grad, vmap, ...) "
-                "that is running.\nPass it to the transformed function as an argument and change that one."
+                f"Cannot set '{name}' of this {type(self).__name__} here: {wrong_trace('it')}"
             )
 
     def _check_static(self, name: Any, value: Any) -> None:

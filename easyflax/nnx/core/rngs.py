@@ -17,6 +17,7 @@ import numpy as np
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.filters import Filter, to_predicate
 from easyflax.nnx.core.module import Pytree
+from easyflax.nnx.core.tracking import wrong_trace
 from easyflax.nnx.core.variables import Variable
 
 Sizes = int | tuple[int, ...] | None
@@ -68,10 +69,8 @@ class RngStream(_Draws, Pytree):
         """
         if not self.count._is_current():
             raise TraceContextError(
-                f"The random stream '{self.tag}' was asked for a key inside a transform (jit, grad, vmap, "
-                "...) that it was not passed to, "
-                "so its counter could not be advanced.\nPass the Rngs, or the module that holds it, as an "
-                "argument."
+                f"The random stream '{self.tag}' was asked for a key, but its counter cannot be advanced "
+                f"here: {wrong_trace('the Rngs, or the module that holds it,')}"
             )
         count = self.count.get_value()
         self.count.set_value(count + 1)

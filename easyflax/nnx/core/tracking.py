@@ -13,11 +13,16 @@ outlives it.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 _MANY = 8  # tokens in one list, before those that are no longer in use are dropped
 _get_trace_state: Any = None
+_running: ContextVar[tuple[tuple[Any, str], ...]] = ContextVar("running", default=())
 
 
 def current_trace() -> Any:
@@ -30,6 +35,52 @@ def current_trace() -> Any:
             from jax.core import get_opaque_trace_state
         _get_trace_state = get_opaque_trace_state
     return _get_trace_state()
+
+
+@contextlib.contextmanager
+def running(transform: str, f: Callable[..., Any]) -> Iterator[None]:
+    """Notes, for messages, which transform calls `f` at the trace level that is running now."""
+    name = f"nnx.{transform} of '{getattr(f, '__name__', type(f).__name__)}'"
+    token = _running.set((*_running.get(), (current_trace(), name)))
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def running_transform() -> str:
+    """Returns how to call the transform whose trace level is running; one of jax itself is not known by
+    name."""
+    trace = current_trace()
+    names = [name for level, name in _running.get() if level == trace]
+    return names[-1] if names else "the transform (jit, grad, vmap, ...)"
+
+
+def wrong_trace(owner: str = "the module that holds it") -> str:
+    """Says, for a `TraceContextError`, why an object of another trace level cannot be changed now and what to
+    do.
+
+    Args:
+        owner: what to pass as an argument.
+    """
+    if current_trace() == _level_outside():
+        return (
+            "it was made inside of a transform (jit, grad, vmap, ...) that has ended, and what it holds "
+            "ended with it.\nReturn it from the transformed function, and change the one that comes back."
+        )
+    return (
+        f"it was made outside of {running_transform()}, which is running, so it would keep a value that only "
+        f"exists inside.\nPass {owner} to the transformed function as an argument and change that one."
+    )
+
+
+def _level_outside() -> Any:
+    """Returns the trace level outside of all transforms, which is where a new thread begins."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(current_trace()))
+    thread.start()
+    thread.join()
+    return found[0]
 
 
 class Token:

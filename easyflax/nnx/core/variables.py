@@ -26,7 +26,7 @@ from jax.tree_util import GetAttrKey
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.arithmetic import ActsAsValue
 from easyflax.nnx.core.sharding import place
-from easyflax.nnx.core.tracking import Tracked
+from easyflax.nnx.core.tracking import Tracked, wrong_trace
 
 A = TypeVar("A")
 V = TypeVar("V", bound="Variable[Any]")
@@ -269,10 +269,7 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         if not self._is_current():
             raise TraceContextError(
                 f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} "
-                "here: it was made outside the transform (jit, grad, vmap, ...) that is running, so it "
-                "would keep a value that only exists inside.\n"
-                "Pass the module that holds it to the transformed function as an argument and change that "
-                "one."
+                f"here: {wrong_trace()}"
             )
 
     def __getattr__(self, name: str) -> Any:

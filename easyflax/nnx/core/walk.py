@@ -34,7 +34,7 @@ from easyflax.nnx.core.graphdef import (
 )
 from easyflax.nnx.core.module import DATA_TYPES, Pytree, sorted_items
 from easyflax.nnx.core.state import type_aware
-from easyflax.nnx.core.tracking import Token, Tracked, current_trace, set_walks
+from easyflax.nnx.core.tracking import Token, Tracked, current_trace, running_transform, set_walks
 from easyflax.nnx.core.variables import Variable, store_raw
 
 _SCALARS = frozenset((int, float, bool, complex, str, bytes, type(None), type, type(...)))
@@ -188,8 +188,7 @@ class Walk:
                 )
                 raise TraceContextError(
                     f"'{where}' was changed by a function that is transformed by nnx, but it was made "
-                    "outside of the "
-                    "transform that is running around that call (jax.jit, jax.grad, jax.vmap, ...).\n"
+                    f"outside of {running_transform()}, which is running around that call.\n"
                     "Use the nnx version of the outer transform and pass the module to it as an argument."
                 )
         if all(made == trace for made in made_at):

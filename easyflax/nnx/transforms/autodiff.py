@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -284,6 +285,7 @@ def _differentiate(
     call = plan.call
     values = call.walk.values()
 
+    @functools.wraps(fun)
     def scalar(*args: Any, **kwargs: Any) -> Any:
         if not has_aux:
             return _loss(fun(*args, **kwargs))
@@ -299,7 +301,7 @@ def _differentiate(
         args = list(call.args)
         for position, tree in zip(plan.positions, diff_trees, strict=True):
             args[position] = tree
-        out, changed, outcome = run(scalar, call.spec, inner, args, call.kwargs)
+        out, changed, outcome = run(scalar, call.spec, inner, args, call.kwargs, transform="grad")
         return out[0] if has_aux else out, (out, changed, outcome)
 
     differentiated = jax.value_and_grad(

@@ -7,6 +7,7 @@ changed as they were.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def _select(
     numbers = [number_of_owner(bound, owners) for _, bound in targets]
     call = pack((*owners, *operands), {})
     branches = [
-        kept_with(fun, _make_branch, call.spec, number, len(owners))
+        kept_with(fun, _make_branch, transform, call.spec, number, len(owners))
         for (fun, _), number in zip(targets, numbers, strict=True)
     ]
     values = call.walk.values()
@@ -145,7 +146,7 @@ def _select(
 
 
 def _make_branch(
-    get_fun: Callable[[], Callable[..., Any]], spec: Spec, owner: int | None, count: int
+    get_fun: Callable[[], Callable[..., Any]], transform: str, spec: Spec, owner: int | None, count: int
 ) -> Callable[..., Any]:
     """Returns the pure function of one branch.
 
@@ -155,11 +156,14 @@ def _make_branch(
     """
 
     def branch(values: list[Any], args: list[Any]) -> tuple[Any, list[Any], Outcome]:
+        fun = get_fun()
+
+        @functools.wraps(fun)
         def on_operands(*args: Any) -> Any:
             own = () if owner is None else (args[owner],)
-            return get_fun()(*own, *args[count:])
+            return fun(*own, *args[count:])
 
-        out, changed, outcome = run(on_operands, spec, values, args, {})
+        out, changed, outcome = run(on_operands, spec, values, args, {}, transform=transform)
         return out, *also_return(range(len(values)), values, changed, outcome)
 
     return branch

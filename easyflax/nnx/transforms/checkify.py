@@ -39,7 +39,7 @@ def checkify(
 
     def checked(*args: Any, **kwargs: Any) -> Any:
         call = pack((*bound, *args), kwargs)
-        pure = functools.partial(run, fun, call.spec)
+        pure = functools.partial(run, fun, call.spec, transform="checkify")
         error, (out, changed, outcome) = jax_checkify.checkify(pure, errors)(
             call.walk.values(), call.args, call.kwargs
         )

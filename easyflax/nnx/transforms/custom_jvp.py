@@ -145,7 +145,7 @@ class CustomJvp(CustomDerivative):
 
         def primal(*flat: Any) -> Any:
             values, args = operands.join(*flat)
-            out, changed, outcome = run(fun, operands.spec, values, args, {})
+            out, changed, outcome = run(fun, operands.spec, values, args, {}, transform="custom_jvp")
             seen.append(outcome)
             return out, changed, outcome
 
@@ -186,7 +186,7 @@ class _Rule:
             kept.append((inputs, tangent))
             return out
 
-        out, changed, outcome = run(rule, operands.spec, values, args, {})
+        out, changed, outcome = run(rule, operands.spec, values, args, {}, transform="custom_jvp")
         changed, outcome = aligned(operands, self._seen, values, changed, outcome)
         after = outcome.after or graphdef
         new = dict(zip(outcome.leaves, changed, strict=True))

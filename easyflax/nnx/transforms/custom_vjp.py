@@ -108,7 +108,7 @@ class CustomVjp(CustomDerivative):
 
         def primal(*flat: Any) -> Any:
             values, args = operands.join(*flat)
-            out, changed, outcome = run(fun, operands.spec, values, args, {})
+            out, changed, outcome = run(fun, operands.spec, values, args, {}, transform="custom_vjp")
             seen.append(outcome)
             return out, changed, outcome
 
@@ -155,7 +155,7 @@ class _Rules:
             kept.append(freeze((operands.dynamic(args), residual)))
             return out
 
-        out, changed, outcome = run(fwd, operands.spec, values, args, {})
+        out, changed, outcome = run(fwd, operands.spec, values, args, {}, transform="custom_vjp")
         changed, outcome = aligned(operands, self._seen, values, changed, outcome)
         shapes, treedef = jax.tree.flatten(shape_of((operands.join(*plain)[0], plain[1])))
         return (out, changed, outcome), (kept[-1], Static((outcome, tuple(shapes), treedef)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,9 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     call = pack((*bound, *args), kwargs)
 
     def pure(values: Any, args: Any, kwargs: Any) -> Any:
-        out, changed, outcome = run(_returning_copies(fun), call.spec, values, args, kwargs)
+        out, changed, outcome = run(
+            _returning_copies(fun), call.spec, values, args, kwargs, transform="eval_shape"
+        )
         return out, *also_return(range(len(values)), values, changed, outcome)
 
     out, changed, outcome = jax.eval_shape(pure, call.walk.values(), call.args, call.kwargs)
@@ -96,6 +99,7 @@ def _returning_copies(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Returns `fun` with copies of the objects in its output, which may be modules from outside: `eval_shape`
     returns abstract copies in any case, and only describes."""
 
+    @functools.wraps(fun)
     def called(*args: Any, **kwargs: Any) -> Any:
         objects: list[Any] = []
         out = take_out(fun(*args, **kwargs), objects)

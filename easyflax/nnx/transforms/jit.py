@@ -288,8 +288,8 @@ def _compiled(fun: Callable[..., Any]) -> Callable[..., Any]:
         values = spec.join(donated, kept)
         log.note(fun, compiled, spec, values, args, kwargs)
         if not spec.marked:
-            return run(fun, spec, values, args, kwargs)
-        out, changed, outcome = run(fun, spec, values, args, kwargs)
+            return run(fun, spec, values, args, kwargs, transform="jit")
+        out, changed, outcome = run(fun, spec, values, args, kwargs, transform="jit")
         # The caller's arrays are gone, so donated leaves come back even where they did not change.
         return out, *also_return(spec.marked, values, changed, outcome)
 
@@ -305,7 +305,7 @@ def _compiled_with_shardings(fun: Callable[..., Any], shardings: Shardings) -> C
         values = spec.join(Groups.join(donated), Groups.join(kept))
         log.note(fun, compiled, spec, values, args, kwargs)
         numbers = spec.join(donated[0].numbers, kept[0].numbers)
-        out, changed, outcome = run(fun, spec, values, args, kwargs)
+        out, changed, outcome = run(fun, spec, values, args, kwargs, transform="jit")
         changed, outcome = also_return(spec.marked, values, changed, outcome)
         entries, changed, outcome = shardings.also_return_sharded(
             Call([], spec, walk(), list(args), kwargs), numbers, values, out, changed, outcome

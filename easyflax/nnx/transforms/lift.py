@@ -43,7 +43,7 @@ from easyflax.nnx.core.graphdef import (
     resolve_root,
 )
 from easyflax.nnx.core.state import State
-from easyflax.nnx.core.tracking import Tracked, current_trace
+from easyflax.nnx.core.tracking import Tracked, current_trace, running, running_transform
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, walk
 
@@ -268,9 +268,18 @@ def pack_positional(args: tuple[Any, ...]) -> Call | None:
 
 
 def run(
-    f: Callable[..., Any], spec: Spec, values: Sequence[Any], args: Sequence[Any], kwargs: dict[str, Any]
+    f: Callable[..., Any],
+    spec: Spec,
+    values: Sequence[Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    transform: str,
 ) -> tuple[Any, list[Any], Outcome]:
     """Calls `f` on objects built around `values`.
+
+    Args:
+        transform: the name of the transform, for messages.
 
     Returns:
         the output with objects taken out, the values that changed, and what they are.
@@ -281,13 +290,14 @@ def run(
     nodes = assemble(before, variables, values[count:])
     roots = [resolve_root(ref, nodes, variables) for ref in before.roots]
     filled, keywords = spec.fill(args, kwargs, roots)
-    out = f(*filled, **keywords)
-    returned: list[Any] = []
-    out = take_out(out, returned)
-    found = _compare_values(before, values, nodes, variables, returned)
-    if found is None:
-        found = _compare(before, values, nodes, variables, Walk((*roots, *returned)))
-    return out, *found
+    with running(transform, f):
+        out = f(*filled, **keywords)
+        returned: list[Any] = []
+        out = take_out(out, returned)
+        found = _compare_values(before, values, nodes, variables, returned)
+        if found is None:
+            found = _compare(before, values, nodes, variables, Walk((*roots, *returned)))
+        return out, *found
 
 
 def _compare_values(
@@ -359,9 +369,8 @@ def _check_made_inside(after: Walk) -> None:
             where = "/".join(map(str, path[1:])) or "the output itself"
             raise TraceContextError(
                 f"The {type(found).__name__} at '{where}' of what the function returned or changed was made "
-                "outside "
-                "of the transform that is running, and is no argument of the function: it would come back as "
-                "a copy.\n"
+                f"outside of {running_transform()}, which is running, and is no argument of the function: it "
+                "would come back as a copy.\n"
                 "Pass the module that holds it as an argument."
             )
 

@@ -8,6 +8,7 @@ Which it did is known once the body was traced; a `_Report` brings it out of the
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -216,12 +217,15 @@ def _make_body(
     def body(*args: Any) -> Any:
         *index, (values, rest, _) = args
 
+        fun = get_fun()
+
+        @functools.wraps(fun)
         def step(value: Any, *owners: Any) -> Any:
             own = () if owner is None else (owners[owner],)
-            return get_fun()(*own, *index, value)
+            return fun(*own, *index, value)
 
-        result = run(step, spec, values, rest, {})
-        return _next(f"nnx.{transform}: body_fun ('{name_of(get_fun())}')", spec, values, rest, *result)
+        result = run(step, spec, values, rest, {}, transform=transform)
+        return _next(f"nnx.{transform}: body_fun ('{name_of(fun)}')", spec, values, rest, *result)
 
     return body
 
@@ -234,18 +238,21 @@ def _make_test(
     def test(carry: Any) -> Any:
         values, rest, _ = carry
 
+        fun = get_fun()
+
+        @functools.wraps(fun)
         def ask(value: Any, *owners: Any) -> Any:
             own = () if owner is None else (owners[owner],)
-            return plain(get_fun()(*own, value))
+            return plain(fun(*own, value))
 
-        answer, _, outcome = run(ask, spec, values, rest, {})
+        answer, _, outcome = run(ask, spec, values, rest, {}, transform=transform)
         if outcome.leaves or outcome.after is not None:
             names = root_names(spec, rest, _positions(rest))
             where = names[0]
             if outcome.after is None:
                 where = leaf_names(spec.graphdef, names)[outcome.leaves[0]]
             raise ValueError(
-                f"nnx.{transform}: cond_fun ('{name_of(get_fun())}') changed '{where}', expected it to leave "
+                f"nnx.{transform}: cond_fun ('{name_of(fun)}') changed '{where}', expected it to leave "
                 "modules as they are: the change would be lost.\nMake the change in body_fun."
             )
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -79,13 +80,13 @@ def _make_pure(fun: Callable[..., Any], call: Call, static: frozenset[int]) -> C
             found[place] = rest if place in static else given
         args = [found[i] for i in range(len(call.args))]
         outputs = []  # as they are: jax takes the modules in them apart
-        run(
-            lambda *args, **kwargs: outputs.append(fun(*args, **kwargs)),
-            call.spec,
-            values,
-            args,
-            {name: found[name] for name in call.kwargs},
-        )
+
+        @functools.wraps(fun)
+        def catch(*args: Any, **kwargs: Any) -> None:
+            outputs.append(fun(*args, **kwargs))
+
+        kwargs = {name: found[name] for name in call.kwargs}
+        run(catch, call.spec, values, args, kwargs, transform="make_jaxpr")
         return outputs[0]
 
     return pure

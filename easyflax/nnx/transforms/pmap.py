@@ -170,7 +170,7 @@ class _Pmapped:
         values = spec.join(Groups.join(donated), Groups.join(kept))
         numbers = spec.join(donated[0].numbers, kept[0].numbers)
         axes = [self._groups.entries[number] for number in numbers]
-        out, changed, outcome = run(self._fun, spec, values, args, kwargs)
+        out, changed, outcome = run(self._fun, spec, values, args, kwargs, transform="pmap")
         # The caller's arrays are gone, so donated leaves come back even where they did not change.
         changed, outcome = also_return(spec.marked, values, changed, outcome)
         call = Call([], spec, walk(), list(args), kwargs)

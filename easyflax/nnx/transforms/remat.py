@@ -89,7 +89,7 @@ def _take_static(args: list[Any], numbers: Sequence[int], shift: int) -> dict[in
 def _make_pure(fun: Callable[..., Any], spec: Spec, static: dict[int, Any]) -> Callable[..., Any]:
     def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         args = [static.get(i, value) for i, value in enumerate(args)]
-        return run(fun, spec, values, args, kwargs)
+        return run(fun, spec, values, args, kwargs, transform="remat")
 
     pure.__name__ = pure.__qualname__ = name_of(fun)
     return pure

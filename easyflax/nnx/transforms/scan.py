@@ -198,7 +198,9 @@ class _Step:
             for i, value in zip(numbers, values, strict=True):
                 inputs[i] = value
         args = self.arg_tree.unflatten(inputs[self.count :])
-        out, changed, outcome = run(self.fun, self.call.spec, inputs[: self.count], args, {})
+        out, changed, outcome = run(
+            self.fun, self.call.spec, inputs[: self.count], args, {}, transform="scan"
+        )
         carry_tree, ys = self._take_carry(out)
         changed, outcome, before, axes = self._changes(changed, outcome, out)
         new = dict(zip(self.carried, carried, strict=True))

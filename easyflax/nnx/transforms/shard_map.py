@@ -106,7 +106,7 @@ def _map(
     groups = Groups(replicated, in_specs, out_specs)
 
     def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        out, changed, outcome = run(fun, call.spec, values, args, kwargs)
+        out, changed, outcome = run(fun, call.spec, values, args, kwargs, transform="shard_map")
         # All variables come back, so that they lie on the mesh afterwards.
         changed, outcome = also_return(range(len(values)), values, changed, outcome)
         specs = axes_after(call, in_specs, leaf_specs, out, out_specs, outcome, replicated)

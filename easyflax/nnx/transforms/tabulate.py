@@ -166,7 +166,7 @@ def _on_shapes(method: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Call
     arrays, fill = _taken_apart((call.args, call.kwargs))
 
     def pure(values: Any, arrays: Any) -> list[Any]:
-        out, *_ = run(method, call.spec, values, *fill(arrays))
+        out, *_ = run(method, call.spec, values, *fill(arrays), transform="tabulate")
         return [leaf for leaf in jax.tree.leaves(out) if has_shape(leaf)]
 
     return pure, abstract((call.walk.values(), arrays))

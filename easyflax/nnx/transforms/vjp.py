@@ -80,7 +80,7 @@ def vjp(
     fun, bound = bound_object(f)
 
     def pull(*primals: Any) -> Any:
-        target = _Target(fun, bound, primals, has_aux)
+        target = _Target("vjp", fun, bound, primals, has_aux)
         outputs, pull_back, (out, changed, outcome) = jax.vjp(target.pure, *target.operands, has_aux=True)
         shapes, treedef = jax.tree.flatten(shape_of(outputs))
         layout = _Layout(target.graphdef, tuple(target.leaves), outcome, tuple(shapes), treedef)
@@ -136,7 +136,7 @@ def jvp(
 
     def push(primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
         _check_tuples(primals, tangents)
-        target = _Target(fun, bound, tuple(primals), has_aux)
+        target = _Target("jvp", fun, bound, tuple(primals), has_aux)
         _, (rest, leaf_tangents), (out, changed, outcome) = jax.jvp(
             target.pure, target.operands, target.read(tangents), has_aux=True
         )
@@ -155,8 +155,14 @@ class _Target:
     """A function of modules as a function of arrays: the leaves of the primals, and what is beside them."""
 
     def __init__(
-        self, fun: Callable[..., Any], bound: tuple[Any, ...], primals: tuple[Any, ...], has_aux: bool
+        self,
+        transform: str,
+        fun: Callable[..., Any],
+        bound: tuple[Any, ...],
+        primals: tuple[Any, ...],
+        has_aux: bool,
     ):
+        self._transform = transform
         self.call: Call = pack((*bound, *primals), {})
         self.graphdef = self.call.spec.graphdef
         self._fun, self._has_aux, self._shift = fun, has_aux, len(bound)
@@ -179,7 +185,7 @@ class _Target:
         for leaf, value in zip(self.leaves, leaf_values, strict=True):
             values[leaf] = value
         args = [*self.call.args[: self._shift], *trees]
-        out, changed, outcome = run(self._fun, self.call.spec, values, args, {})
+        out, changed, outcome = run(self._fun, self.call.spec, values, args, {}, transform=self._transform)
         main = out
         if self._has_aux:
             main, _ = split_pair(out, "The function to differentiate, with has_aux=True,", "output", "aux")

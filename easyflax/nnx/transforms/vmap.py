@@ -87,7 +87,7 @@ def _map(
     groups = Groups(in_axes, out_axes, 0)  # for what comes back, whose number is only known once traced
 
     def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        out, changed, outcome = run(fun, call.spec, values, args, kwargs)
+        out, changed, outcome = run(fun, call.spec, values, args, kwargs, transform="vmap")
         axes = axes_after(call, in_axes, leaf_axes, out, out_axes, outcome)
         return out, groups.sort(changed, axes), outcome
 

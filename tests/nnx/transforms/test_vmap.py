@@ -287,5 +287,5 @@ def test_a_shared_variable_cannot_take_different_values():
 
 def test_a_module_that_was_not_passed_cannot_be_returned():
     model = nnx.Dict(w=nnx.Param(jnp.ones(2)))
-    with pytest.raises(nnx.TraceContextError, match="was made outside of the transform"):
+    with pytest.raises(nnx.TraceContextError, match="was made outside of nnx"):
         nnx.vmap(lambda x: model)(jnp.ones(2))
