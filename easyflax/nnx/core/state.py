@@ -36,6 +36,11 @@ class FlatState(Sequence[tuple[Path, Any]]):
             pairs.sort(key=lambda pair: tuple(map(type_aware, pair[0])))
         self._pairs = pairs
 
+    @classmethod
+    def from_sorted_keys_values(cls, keys: Iterable[Path], values: Iterable[Any], /) -> FlatState:
+        """Returns the flat state with the given leaves at the given paths, which are sorted already."""
+        return cls(zip(keys, values, strict=True), sort=False)
+
     @property
     def paths(self) -> tuple[Path, ...]:
         """The paths, in order."""

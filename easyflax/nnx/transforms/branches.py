@@ -253,17 +253,28 @@ def _difference_of_objects(
 ) -> tuple[str, str] | None:
     """Finds a place in which both have an object of the same structure, but not the same object."""
     places = {(tag, number): shown(names, path) for path, tag, number in _refs(before) if tag in _OBJECTS}
-    inside = [
-        ("leaves", shown(names, path), (tag, number), (tag, number))
-        for path, tag, number in _refs((first.after or before).with_roots(before.roots))
-    ]
-    returned = zip(names[len(before.roots) :], first.outputs, other.outputs, strict=True)
-    for verb, where, one, another in [*inside, *(("returns", *found) for found in returned)]:
+    for verb, where, one, another in _pairs_of_places(before, names, first, other):
+        if one[0] not in _OBJECTS:
+            continue
         origins = _origin(first, one), _origin(other, another)
-        if one[0] in _OBJECTS and origins[0] != origins[1]:
+        if origins[0] != origins[1]:
             texts = ["a new one" if i is None else f"what was at '{places[one[0], i]}'" for i in origins]
             return _both(verb, where, texts[0], texts[1])
     return None
+
+
+def _pairs_of_places(
+    before: GraphDef[Any], names: Sequence[str], first: Outcome, other: Outcome
+) -> Iterator[tuple[str, str, Ref, Ref]]:
+    """Iterates over `(verb, where, what one has there, what the other has there)`: below the arguments, then
+    below each object of the output."""
+    structures = first.after or before, other.after or before
+    for path, tag, number in _refs(structures[0].with_roots(before.roots)):
+        yield "leaves", shown(names, path), (tag, number), (tag, number)
+    for where, one, another in zip(names[len(before.roots) :], first.outputs, other.outputs, strict=True):
+        below = [s.with_roots((ref,)).iter_refs() for s, ref in zip(structures, (one, another), strict=True)]
+        for (path, *a), (_, *b) in zip(*below, strict=True):
+            yield "returns", "/".join(map(str, (where, *path))), (a[0], a[1]), (b[0], b[1])
 
 
 def _origin(outcome: Outcome, ref: Ref) -> int | None:

@@ -160,6 +160,12 @@ def test_paths_are_sorted_numbers_by_value_then_names():
     assert flat.paths == ((3,), ("a", 9), ("a", 10), ("a", "x"), ("b",))
 
 
+def test_a_flat_state_is_made_of_sorted_paths_and_leaves():
+    flat = make_state().flat_state()
+    again = nnx.FlatState.from_sorted_keys_values(flat.paths, flat.leaves)
+    assert list(again) == list(flat)
+
+
 def test_flat_states_split_filter_merge_and_map():
     flat = make_state().flat_state()
     params, rest = flat.split(nnx.Param, ...)

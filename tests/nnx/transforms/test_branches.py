@@ -307,6 +307,11 @@ def test_a_module_left_in_another_state_is_named(branch, message):
         (lambda m: m.a, lambda m: X, "returns a module or variable at 'output', .* returns an array"),
         (lambda m: [m.a], lambda m: [m.count], r"returns others: 'output\[0\]': a Linear became a Variable"),
         (lambda m: m.a, lambda m: m.b, "returns what was at 'operands.0./a' at 'output', .*operands.0./b'"),
+        (
+            lambda m: [1, nnx.State({"x": m.a})],
+            lambda m: [1, nnx.State({"x": m.b})],
+            "returns what was at 'operands.0./a' at 'output.1./x', .*operands.0./b'",
+        ),
         (lambda m: X, lambda m: X > 0, r"returns float32\[2\] at 'output', .* returns bool\[2\]"),
     ],
 )
