@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
 
 from easyflax import nnx
 from tests.nnx.random_graphs import (
@@ -180,11 +181,21 @@ def check(transformed: Any, program: Any, root: Any, calls: int = 2) -> None:
         assert nnx.graphdef(other) == nnx.graphdef(eager)
 
 
+def check_last(transformed: Any, program: Any, root: Any) -> None:
+    """Does what `check` does for a transformed function that returns nothing but the last value of `x`."""
+    eager, other = nnx.clone(root), nnx.clone(root)
+    for _ in range(2):
+        known, others = Labels(eager), Labels(other)
+        _, x = run(program, eager, X)
+        assert describe((other, transformed(other, X)), others) == describe((eager, x), known)
+        assert nnx.graphdef(other) == nnx.graphdef(eager)
+
+
 def total(out: Any) -> jax.Array:
-    """The sum of all numbers in an output, modules included."""
-    return sum(
-        (jnp.sum(x) for x in jax.tree.leaves(out) if is_array(x) and x.dtype == jnp.float32), jnp.zeros(())
-    )
+    """The sum of all numbers in an output, without those in modules, which may hold themselves."""
+    leaves = jax.tree.leaves(out, is_leaf=lambda x: isinstance(x, (nnx.Pytree, nnx.Variable, nnx.State)))
+    numbers = [x for x in leaves if is_array(x) and x.dtype == jnp.float32]
+    return sum(map(jnp.sum, numbers), jnp.zeros(()))
 
 
 @tried(25)
@@ -299,3 +310,103 @@ def test_scan_does_what_the_program_does_in_each_step(root, program):
             nnx.update(step, nnx.state(root, nnx.BatchStat))
         assert describe(root, known, part(i, SCAN_AXES)) == describe(step, labels)
     assert describe(last) == describe(x)
+
+
+# -- transforms in transforms
+
+
+def under_grad(f: Any) -> Any:
+    def loss(root: Any, x: Any) -> Any:
+        out = f(root, x)
+        return total(out), out
+
+    return lambda root, x: nnx.value_and_grad(loss, has_aux=True)(root, x)[0][1]
+
+
+def under_vjp(f: Any) -> Any:
+    def transformed(root: Any, x: Any) -> Any:
+        out, pullback, aux = nnx.vjp(lambda root, x: (x.sum(), f(root, x)), root, x, has_aux=True)
+        pullback(jnp.ones_like(out))
+        return aux
+
+    return transformed
+
+
+def under_vmap(f: Any) -> Any:
+    return nnx.vmap(f, in_axes=None, out_axes=None, axis_size=2)
+
+
+def under_shard_map(f: Any) -> Any:
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    return nnx.shard_map(f, mesh=mesh, in_specs=P(), out_specs=P())
+
+
+def under_switch(f: Any) -> Any:
+    def other(root: Any, x: Any) -> Any:
+        return f(root, 2 * x)
+
+    return lambda root, x: nnx.switch(jnp.array(1), [other, f, other], root, x)
+
+
+def under_cond(f: Any) -> Any:
+    return lambda root, x: nnx.cond(total(x) > -1e9, f, lambda root, x: f(root, x * 2), root, x)
+
+
+def as_method(f: Any) -> Any:
+    class Caller(nnx.Module):
+        def __init__(self, root: Any):
+            self.root = root
+
+        @nnx.jit
+        def __call__(self, x: Any) -> Any:
+            return f(self.root, x)
+
+    return lambda root, x: Caller(root)(x)
+
+
+ANY = [nnx.jit, nnx.remat, under_grad, under_vjp, under_vmap, under_switch, under_cond, as_method]
+
+
+def under_scan(f: Any) -> Any:
+    def step(carry: Any, _: Any) -> Any:
+        root, x = carry
+        return (root, f(root, x)), None
+
+    return lambda root, x: nnx.scan(step, length=1)((root, x), None)[0][1]
+
+
+def under_fori_loop(f: Any) -> Any:
+    return lambda root, x: nnx.fori_loop(0, 1, lambda _, carry: (carry[0], f(*carry)), (root, x))[1]
+
+
+def under_while_loop(f: Any) -> Any:
+    def body(carry: Any) -> Any:
+        root, x, i = carry
+        return root, f(root, x), i + 1
+
+    return lambda root, x: nnx.while_loop(lambda carry: carry[2] < 1, body, (root, x, 0))[1]
+
+
+LOOPS = [under_scan, under_fori_loop, under_while_loop]
+
+
+def nested(wrappers: Any) -> Any:
+    return st.lists(st.sampled_from(wrappers), min_size=1, max_size=3)
+
+
+def wrap(wrappers: Any, f: Any) -> Any:
+    for wrapper in wrappers:
+        f = wrapper(f)
+    return f
+
+
+@tried(25)
+@given(graphs(numbers=False), programs(), nested(ANY))
+def test_nested_transforms_do_what_the_program_does(root, program, wrappers):
+    check(wrap(wrappers, lambda root, x: run(program, root, x)), program, root)
+
+
+@tried(20)
+@given(graphs(numbers=False), programs(*VALUES), nested([*ANY, *LOOPS]))
+def test_loops_in_transforms_do_what_the_program_does(root, program, wrappers):
+    check_last(wrap(wrappers, lambda root, x: run(program, root, x)[1]), program, root)
