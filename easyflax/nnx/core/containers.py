@@ -6,7 +6,7 @@ itself to be shared by reference, and are cheaper to check for changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Any, TypeVar, overload
 
 from easyflax.nnx.core.module import Module, data, set_item, set_marks, static
@@ -50,7 +50,11 @@ class Dict(Module, MutableMapping[str, A]):
         return key in vars(self)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Dict) and vars(self) == vars(other))
+        if self is other:
+            return True
+        return isinstance(other, Mapping) and vars(self) == (
+            vars(other) if isinstance(other, Dict) else dict(other)
+        )
 
     def __hash__(self) -> int:
         return id(self)

@@ -240,7 +240,7 @@ def _update(node: Any, new: Mapping[Any, Any], path: Path) -> None:
                 "Pass a mapping of that module's leaves."
             )
         else:
-            _set(node, key, value)
+            _set(node, key, value.copy() if isinstance(value, Variable) else value)
 
 
 def _updated_value(node: Any, new: Mapping[Any, Any], path: Path) -> Any:
@@ -282,7 +282,15 @@ def clone(node: A, variables: bool = True, *, arrays: bool = False) -> A:
         node: a module, or a container of modules.
         variables: copy the variables; otherwise they are shared.
         arrays: also copy the arrays on the device, so that those of one copy may be donated.
+
+    Raises:
+        ValueError: `arrays` without `variables`.
     """
+    if arrays and not variables:
+        raise ValueError(
+            "clone got arrays=True and variables=False, expected both to be True: shared variables have "
+            "shared arrays. Leave out variables=False."
+        )
     found = walk(node)
     graphdef, contents = found.graphdef, found.arrays()
     copies = [variable.copy() for variable in found.variables] if variables else found.variables

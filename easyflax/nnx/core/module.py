@@ -246,10 +246,27 @@ def _declared_marks(cls: type) -> dict[str, bool]:
 # -- jax's pytrees
 
 
+class _Marks:
+    """Marks on their way through a treedef; all are equal, since it tells which attributes are leaves."""
+
+    __slots__ = ("marks",)
+
+    def __init__(self, marks: dict[Any, bool] | None) -> None:
+        self.marks = marks
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Marks)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 def _is_tree_data(owner: Pytree, name: Any, value: Any) -> bool:
     mark = owner._mark_of(name)
-    if mark is not None:
-        return mark
+    return _holds_data(value) if mark is None else mark
+
+
+def _holds_data(value: Any) -> bool:
     return is_data(value) or (
         not isinstance(value, (str, int, float, bool, type(None)))
         and any(map(is_data, jax.tree.leaves(value, is_leaf=is_data)))
@@ -263,7 +280,7 @@ def _flatten(owner: Pytree) -> tuple[list[Any], Any]:
     aux = tuple(
         (name, None if flag else value, flag) for (name, value), flag in zip(items, flags, strict=True)
     )
-    return children, (aux, None if owner._marks is None else tuple(sorted(owner._marks.items())))
+    return children, (aux, _Marks(owner._marks))
 
 
 def _flatten_with_keys(owner: Pytree) -> tuple[list[tuple[Any, Any]], Any]:
@@ -276,9 +293,15 @@ def _flatten_with_keys(owner: Pytree) -> tuple[list[tuple[Any, Any]], Any]:
 def _register_pytree(cls: type[Pytree]) -> None:
     def unflatten(aux: Any, children: Any) -> Pytree:
         owner = new_object(cls)
-        values = iter(children)
-        vars(owner).update({name: next(values) if flag else value for name, value, flag in aux[0]})
-        set_marks(owner, None if aux[1] is None else dict(aux[1]))
+        entries, kept = aux
+        attributes, values = vars(owner), iter(children)
+        marks = dict(kept.marks or {})
+        for name, value, flag in entries:
+            attributes[name] = next(values) if flag else value
+            # jax puts anything in the place of arrays, such as axes: it is a leaf all the same.
+            if flag and name not in marks and not _is_tree_data(owner, name, attributes[name]):
+                marks[name] = True
+        set_marks(owner, marks or None)
         return owner
 
     jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, unflatten, _flatten)

@@ -204,3 +204,9 @@ def test_named_tuples_keep_their_type():
     again = nnx.merge(*nnx.split(module))
     assert jax.tree.structure(again.value) == jax.tree.structure(state)
     assert ("value", 0, "mu", "w") in nnx.to_flat_state(nnx.state(module)).paths
+
+
+def test_a_dict_equals_mappings_with_equal_items():
+    assert nnx.Dict(a=1, b="x") == {"a": 1, "b": "x"} == nnx.Dict(b="x", a=1)
+    assert nnx.Dict(a=1) != {"a": 2}
+    assert nnx.Dict(a=1) != [1]

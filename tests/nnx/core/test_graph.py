@@ -451,3 +451,15 @@ def test_a_graphdef_with_functions_can_be_pickled():
     assert again == graphdef
     assert hash(again) == hash(graphdef)
     assert nnx.merge(again, state)(jnp.ones((1, 2))).shape == (1, 3)
+
+
+def test_update_adds_copies_of_variables():
+    model, added = nnx.Dict(), nnx.Param(2.0)
+    nnx.update(model, {"a": added})
+    assert model.a is not added
+    assert model.a.value == 2.0
+
+
+def test_arrays_are_copied_with_their_variables_only():
+    with pytest.raises(ValueError, match="arrays=True and variables=False, expected both"):
+        nnx.clone(make_model(), variables=False, arrays=True)

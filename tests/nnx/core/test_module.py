@@ -367,3 +367,40 @@ def test_first_from_returns_the_first_that_is_given():
     assert nnx.first_from(None, 0, 1, error_msg="none") == 0
     with pytest.raises(ValueError, match="please pass deterministic"):
         nnx.first_from(None, None, error_msg="please pass deterministic")
+
+
+class Mixed(nnx.Module):
+    def __init__(self):
+        self.array = jnp.ones(3)
+        self.number = nnx.data(1.0)
+        self.weight = nnx.Param(jnp.arange(3.0))
+        self.layers = [nnx.Param(jnp.zeros(3))]
+        self.static = 2
+
+
+def test_a_tree_of_axes_in_the_shape_of_a_module_maps_it():
+    module = Mixed()
+    axes = jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, module, is_leaf=lambda leaf: leaf is None)
+    out = jax.vmap(lambda module: module.array + module.weight + module.number, in_axes=(axes,))(module)
+    np.testing.assert_array_equal(out, [2, 3, 4])
+
+
+@pytest.mark.parametrize("value", [0, "text", None, (1, 2), object()])
+def test_leaves_stay_leaves_whatever_takes_their_place(value):
+    module = Mixed()
+    others = jax.tree.map(lambda _: value, module)
+    is_leaf = lambda leaf: leaf is value  # noqa: E731
+    assert jax.tree.structure(others, is_leaf=is_leaf) == jax.tree.structure(module)
+    assert all(leaf is value for leaf in jax.tree.leaves(others, is_leaf=is_leaf))
+    again = jax.tree.map(lambda _, leaf: leaf, others, module, is_leaf=is_leaf)
+    np.testing.assert_array_equal(again.weight.value, module.weight.value)
+    variables = jax.tree.map(lambda _: 0, module, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    assert jax.tree.leaves(variables) == [0, 0, 0, 0]
+
+
+def test_marks_survive_jax_transforms():
+    module = jax.jit(lambda module: module)(Mixed())
+    assert isinstance(module.number, jax.Array)
+    module.number = 3
+    assert "number" in nnx.state(module)
+    assert nnx.graphdef(module) == nnx.graphdef(Mixed())
