@@ -8,14 +8,16 @@ may be aliases, which rules translate: those of the variable (`sharding_rules`) 
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
+F = TypeVar("F", bound=Callable[..., Any])
 Rules = Any  # pairs (alias, mesh axis or axes or None), or a mapping of these
 
 
@@ -52,7 +54,7 @@ def logical_axis_rules(rules: Rules) -> Iterator[None]:
 
 class use_eager_sharding:
     """Sets whether variables with sharding metadata are sharded when they are made; also a context manager,
-    which sets it back at its end.
+    which sets it back at its end, and a decorator, for the duration of each call.
 
     >>> from easyflax import nnx
     >>> with nnx.use_eager_sharding(False):
@@ -62,7 +64,8 @@ class use_eager_sharding:
     True
     """
 
-    def __init__(self, value: bool, /) -> None:
+    def __init__(self, value: bool) -> None:
+        self._value = value
         self._before = _settings.eager
         _settings.eager = value
 
@@ -71,6 +74,16 @@ class use_eager_sharding:
 
     def __exit__(self, *exception: object) -> None:
         _settings.eager = self._before
+
+    def __call__(self, f: F) -> F:
+        _settings.eager = self._before
+
+        @functools.wraps(f)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with use_eager_sharding(self._value):
+                return f(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
 
 
 def using_eager_sharding() -> bool:
@@ -106,6 +119,11 @@ def resolve(metadata: Mapping[str, Any]) -> Any:
     sharding = metadata.get("out_sharding")
     if sharding is None:
         return None
+    if isinstance(sharding, str):
+        raise ValueError(
+            f"A variable has out_sharding={sharding!r}, expected a name for each axis of its value. Pass a "
+            f"tuple, such as ({sharding!r},) for one axis."
+        )
     rules = _rules_for(metadata)
     return map_spec(sharding, lambda spec: PartitionSpec(*(_translate(name, rules) for name in spec)))
 
@@ -200,11 +218,11 @@ def place(value: Any, metadata: Mapping[str, Any], kind: str) -> Any:
             f"A {kind} of shape {shape} was made with out_sharding={metadata['out_sharding']!r}, but {why}."
         )
     if isinstance(value, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=on_mesh(sharding, mesh))
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=_on_mesh(sharding, mesh))
     if kinds == {AxisType.Auto}:
-        return jax.lax.with_sharding_constraint(value, on_mesh(sharding, with_devices(mesh)))
+        return _constrain(value, _on_mesh(sharding, mesh))
     if kinds == {AxisType.Explicit}:
-        return jax.sharding.reshard(value, on_mesh(sharding, with_devices(mesh)))
+        return jax.sharding.reshard(value, _on_mesh(sharding, mesh))
     raise ValueError(
         f"A {kind} with out_sharding={metadata['out_sharding']!r} was made on a mesh with the axis types "
         f"{mesh.axis_types}, expected all of them Auto or all Explicit. Make the mesh so, or pass "
@@ -212,18 +230,24 @@ def place(value: Any, metadata: Mapping[str, Any], kind: str) -> Any:
     )
 
 
-def on_mesh(sharding: Any, mesh: Any) -> Any:
-    """Returns what `resolve` returned as a sharding that jax takes."""
+def _on_mesh(sharding: Any, mesh: Any) -> Any:
     return NamedSharding(mesh, sharding) if isinstance(sharding, PartitionSpec) else sharding
 
 
+def _constrain(value: Any, sharding: Any) -> Any:
+    try:
+        return jax.lax.with_sharding_constraint(value, sharding)
+    except TypeError:  # an array made outside of the active mesh, which jax moves there only on request
+        return jax.device_put(value, sharding.spec)
+
+
 def with_devices(mesh: Any) -> Any:
-    """Returns the active mesh itself where jax gives it, which is outside of traces: an array that was made
-    outside of the mesh can only be moved to devices."""
-    if not isinstance(mesh, AbstractMesh):
+    """Returns the active mesh itself where jax gives it: outside of traces, and not in its older versions."""
+    get_mesh = getattr(jax.sharding, "get_mesh", None)
+    if not isinstance(mesh, AbstractMesh) or get_mesh is None:
         return mesh
     try:
-        return jax.sharding.get_mesh()
+        return get_mesh()
     except ValueError:
         return mesh
 

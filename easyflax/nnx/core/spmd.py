@@ -53,7 +53,7 @@ def with_partitioning(
     return with_metadata(initializer, out_sharding=sharding, mesh=mesh, **metadata)
 
 
-def partition_spec_of(variable: Variable[Any]) -> PartitionSpec | None:
+def get_var_pspec(variable: Variable[Any]) -> PartitionSpec | None:
     """Returns the `PartitionSpec` of one variable, with aliases translated; None if its value is no array."""
     metadata = variable.get_metadata()
     if metadata.get("out_sharding"):
@@ -74,7 +74,7 @@ def get_partition_spec(tree: A) -> A:
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, Variable):
-            return leaf.copy(partition_spec_of(leaf))
+            return leaf.copy(get_var_pspec(leaf))
         return PartitionSpec() if hasattr(leaf, "shape") else None
 
     return jax.tree.map(convert, tree, is_leaf=_is_variable)
@@ -97,7 +97,7 @@ def get_named_sharding(tree: A, mesh: jax.sharding.Mesh) -> A:
     def convert(path: Any, leaf: Any) -> Any:
         if not isinstance(leaf, Variable):
             return NamedSharding(mesh, PartitionSpec()) if hasattr(leaf, "shape") else None
-        spec = partition_spec_of(leaf)
+        spec = get_var_pspec(leaf)
         if spec is None:
             return leaf.copy(None)
         _check_fit(leaf, spec, mesh, jax.tree_util.keystr(path, simple=True, separator="/"))

@@ -77,7 +77,8 @@ def shard_map(
     if f is _MISSING:
         return lambda f: shard_map(f, in_specs=in_specs, out_specs=out_specs, **options)  # type: ignore[arg-type]
     fun, bound = bound_object(f)
-    ins, outs = (replace_none(by_filter(specs), PartitionSpec()) for specs in (in_specs, out_specs))
+    ins = replace_none(by_filter(in_specs, "in_specs of nnx.shard_map"), PartitionSpec())
+    outs = replace_none(by_filter(out_specs, "out_specs of nnx.shard_map"), PartitionSpec())
 
     def mapped(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = positional_arguments(fun, (*bound, *args), kwargs)

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from easyflax.nnx.core.graph import state
 from easyflax.nnx.core.sharding import misfit
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.tracking import Tracked
@@ -51,21 +50,29 @@ class StateSharding(FilterMap):
         return self.entries
 
 
-def by_filter(prefix: Any) -> Any:
-    """Returns a tree of shardings with a `StateSharding` in place of each state or module that holds some."""
-    return jax.tree.map(_by_filter, prefix, is_leaf=_is_entry)
+def by_filter(prefix: Any, name: str) -> Any:
+    """Returns a tree of shardings with a `StateSharding` in place of each state of shardings.
 
+    Args:
+        prefix: what a user gave.
+        name: of the transform and its argument, for the error message.
 
-def _is_entry(value: Any) -> bool:
-    return is_axis(value) or isinstance(value, Tracked)
+    Raises:
+        ValueError: there is a module or variable in it.
+    """
 
+    def convert(entry: Any) -> Any:
+        if isinstance(entry, State):
+            return StateSharding(entry)
+        if isinstance(entry, Tracked):
+            raise ValueError(
+                f"{name} has a {type(entry).__name__}, expected shardings: graph nodes are not allowed as "
+                "prefixes. Pass nnx.StateSharding(nnx.state(...)) of a module whose variables hold "
+                "shardings."
+            )
+        return entry
 
-def _by_filter(entry: Any) -> Any:
-    if isinstance(entry, Variable):
-        return entry.get_raw_value()
-    if isinstance(entry, Tracked):
-        return StateSharding(entry if isinstance(entry, State) else state(entry))
-    return entry
+    return jax.tree.map(convert, prefix, is_leaf=lambda value: is_axis(value) or isinstance(value, Tracked))
 
 
 def replace_none(prefix: Any, replacement: Any) -> Any:
@@ -91,8 +98,8 @@ class Shardings:
 
     def __init__(self, in_shardings: Any, out_shardings: Any, static: Sequence[int], bound: int) -> None:
         self.has_inputs = in_shardings is not None
-        self._in = by_filter(in_shardings)
-        self._out = by_filter(out_shardings)
+        self._in = by_filter(in_shardings, "in_shardings of nnx.jit")
+        self._out = by_filter(out_shardings, "out_shardings of nnx.jit")
         self._static = frozenset(static)
         self._bound = bound
         self.groups = Groups(UNSPECIFIED, replace_none((self._in, self._out), UNSPECIFIED))

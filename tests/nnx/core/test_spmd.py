@@ -90,6 +90,14 @@ def test_sharding_at_creation_is_turned_off_for_one_variable_or_for_all():
     assert not nnx.using_eager_sharding()
     nnx.use_eager_sharding(True)
 
+    @nnx.use_eager_sharding(False)
+    def make():
+        return nnx.using_eager_sharding()
+
+    assert nnx.using_eager_sharding()
+    assert make() is False
+    assert nnx.using_eager_sharding()
+
 
 def test_empty_metadata_means_no_sharding():
     for empty in (None, (), P()):
@@ -111,6 +119,13 @@ def test_empty_metadata_means_no_sharding():
 def test_a_sharding_that_does_not_fit_is_an_error_that_says_why(names, message):
     with jax.set_mesh(MESH), pytest.raises(ValueError, match=rf"(?s)Param of shape \(4, 6\).*{message}"):
         nnx.Param(jnp.ones((4, 6)), sharding=names)
+
+
+def test_a_name_alone_is_no_sharding():
+    with pytest.raises(
+        ValueError, match=r"out_sharding='model', expected a name for each axis.*\('model',\)"
+    ):
+        nnx.Param(jnp.ones(4), sharding="model", mesh=MESH)
 
 
 def test_a_mesh_with_axes_of_both_types_is_refused():

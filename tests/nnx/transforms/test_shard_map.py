@@ -149,6 +149,31 @@ def test_modules_are_made_inside_with_the_specs_of_the_output():
     assert linear.bias.shape == (3,)
 
 
+def test_it_can_be_differentiated():
+    model = MLP()
+    forward = nnx.shard_map(
+        lambda model, x: model(x), mesh=MESH, in_specs=(P(), P("data")), out_specs=P("data")
+    )
+    grads = nnx.grad(lambda model, x: (forward(model, x) ** 2).sum())(model, X)
+    expected = nnx.grad(lambda model, x: (model(x) ** 2).sum())(MLP(), X)
+    np.testing.assert_allclose(grads["first"]["kernel"].value, expected["first"]["kernel"].value, rtol=1e-4)
+    assert model.calls == 1
+
+
+def test_it_may_be_manual_over_some_axes_only():
+    @nnx.jit
+    @nnx.shard_map(mesh=MESH, in_specs=(P(), P("data")), out_specs=P("data"), axis_names={"data"})
+    def forward(model, x):
+        assert x.shape == (16, 2)
+        return jax.lax.with_sharding_constraint(
+            model(x), NamedSharding(jax.sharding.get_abstract_mesh(), P())
+        )
+
+    model = MLP()
+    assert forward(model, X).shape == (32, 3)
+    assert model.calls == 1
+
+
 def test_the_mesh_may_be_the_active_one():
     model = MLP()
     forward = nnx.shard_map(lambda model, x: model(x), in_specs=(P(), P("data")), out_specs=P("data"))
