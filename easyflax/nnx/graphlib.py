@@ -11,6 +11,7 @@ from easyflax.nnx.core.contexts import (
     split_context,
     update_context,
 )
+from easyflax.nnx.core.filters import Key, PathParts
 from easyflax.nnx.core.flattening import flatten, unflatten
 from easyflax.nnx.core.graph import (
     call,
@@ -42,7 +43,9 @@ __all__ = [
     "FlatState",
     "GraphDef",
     "GraphState",
+    "Key",
     "MergeContext",
+    "PathParts",
     "PureState",
     "SplitContext",
     "State",

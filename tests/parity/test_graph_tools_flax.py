@@ -429,7 +429,8 @@ PROGRAMS = [
     iterated_children, metadata_of_many, unpacked, pure, called, partially_applied, train_state,
     updated_in_contexts, dataclasses_of_modules, nested_mappings, updates_add_copies,
     updates_by_several_states, popped_by_path, flat_states, states_as_mappings, pure_dicts_replaced,
-    split_states, variables_with_hooks, hooks_in_modules, variable_methods, trees_of_variables, lists_and_dicts,
+    split_states, variables_with_hooks, hooks_in_modules, variable_methods, trees_of_variables,
+    lists_and_dicts,
 ]  # fmt: skip
 
 

@@ -16,11 +16,12 @@ Paths are tuples of attribute names, keys and positions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any as _AnyType
 from typing import cast
 
-Path = tuple[_AnyType, ...]
+Key = Hashable  # one part of a path: a name or a position
+Path = PathParts = tuple[_AnyType, ...]
 Predicate = Callable[[Path, _AnyType], bool]
 Filter = _AnyType
 

@@ -1,0 +1,7 @@
+"""The layers, under the names of the modules that have them in Flax; `easyflax.nnx.layers` defines them."""
+
+from __future__ import annotations
+
+from easyflax.nnx.nn import activations, initializers, linear, normalization, stochastic
+
+__all__ = ["activations", "initializers", "linear", "normalization", "stochastic"]

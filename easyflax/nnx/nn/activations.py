@@ -1,0 +1,6 @@
+"""Activation functions, under the name of the module that has them in Flax."""
+
+from __future__ import annotations
+
+from easyflax.nnx.layers.activations import *  # noqa: F403
+from easyflax.nnx.layers.activations import __all__ as __all__

@@ -1,0 +1,25 @@
+"""Linear maps, convolutions and embeddings, under the name of the module that has them in Flax."""
+
+from __future__ import annotations
+
+from easyflax.nnx.layers.conv import (
+    Conv,
+)
+from easyflax.nnx.layers.embedding import (
+    Embed,
+    default_embed_init,
+)
+from easyflax.nnx.layers.linear import (
+    Linear,
+    default_bias_init,
+    default_kernel_init,
+)
+
+__all__ = [
+    "Conv",
+    "Embed",
+    "Linear",
+    "default_bias_init",
+    "default_embed_init",
+    "default_kernel_init",
+]
