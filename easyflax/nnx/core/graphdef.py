@@ -26,12 +26,16 @@ import numpy as np
 from easyflax.nnx.core.filters import Path
 from easyflax.nnx.core.module import Pytree, new_object, set_marks
 from easyflax.nnx.core.state import State, empty_state
+from easyflax.nnx.core.tracking import Tracked, current_trace
 from easyflax.nnx.core.variables import Variable
 
 A = TypeVar("A")
 Ref = tuple[int, Any]
 
 NODE, VARIABLE, ARRAY, STATIC = range(4)
+
+
+_MODULE, _STATE, _CONTAINER, _VALUE = range(4)  # kinds of rows
 
 
 class NodeDef(NamedTuple):
@@ -45,7 +49,15 @@ class NodeDef(NamedTuple):
     def is_reference(self) -> bool:
         """Whether nodes of this type are known by identity; the others (tuples, foreign pytrees) are
         values."""
-        return self.type in (list, dict) or issubclass(self.type, (Pytree, State))
+        return self.type in (list, dict) or issubclass(self.type, Tracked)
+
+
+def _row_kind(row: NodeDef) -> int:
+    if row.type in (list, dict):
+        return _CONTAINER
+    if issubclass(row.type, Pytree):
+        return _MODULE
+    return _STATE if row.is_reference else _VALUE
 
 
 class VariableDef(NamedTuple):
@@ -72,7 +84,7 @@ class GraphDef(Generic[A]):
         num_arrays: number of arrays stored without a variable.
     """
 
-    __slots__ = ("_hash", "_paths", "nodes", "num_arrays", "roots", "variables")
+    __slots__ = ("_hash", "_paths", "_row_kinds", "nodes", "num_arrays", "roots", "variables")
 
     def __init__(
         self,
@@ -87,11 +99,18 @@ class GraphDef(Generic[A]):
         self.num_arrays = num_arrays
         self._hash: int | None = None
         self._paths: LeafPaths | None = None
+        self._row_kinds: tuple[int, ...] | None = None
 
     @property
     def num_leaves(self) -> int:
         """Number of variables and arrays."""
         return len(self.variables) + self.num_arrays
+
+    def row_kinds(self) -> tuple[int, ...]:
+        """Returns what each row of `nodes` is made as."""
+        if self._row_kinds is None:
+            self._row_kinds = tuple(_row_kind(row) for row in self.nodes)
+        return self._row_kinds
 
     def with_roots(self, roots: tuple[Ref, ...]) -> GraphDef[Any]:
         """Returns the same tables seen from other roots."""
@@ -211,11 +230,12 @@ def _kinds(value: Any) -> Any:
     return None if kind is FunctionType else kind  # pickle does not find the type of functions
 
 
-def make_variables(graphdef: GraphDef[Any], values: Sequence[Any]) -> list[Variable[Any]]:
-    """Returns new variables of the kinds that `graphdef` tells, with the given values."""
+def make_variables(graphdef: GraphDef[Any], values: Sequence[Any], start: int = 0) -> list[Variable[Any]]:
+    """Returns new variables of the kinds that `graphdef` tells from row `start` on, with the given values."""
+    trace = current_trace()
     return [
-        row.type.from_metadata(value, dict(row.metadata))
-        for row, value in zip(graphdef.variables, values, strict=True)
+        row.type.from_metadata(value, row.metadata, trace)
+        for row, value in zip(graphdef.variables[start:], values, strict=True)
     ]
 
 
@@ -224,36 +244,40 @@ def assemble(
     variables: Sequence[Variable[Any]],
     arrays: Sequence[Any],
     existing: Sequence[Any] | None = None,
+    finished: Sequence[Any] = (),
 ) -> list[Any]:
     """Builds the nodes that `graphdef` describes, over the given variables and arrays.
 
     Args:
         existing: for each row of `graphdef.nodes` an object to bring into that state instead of making a new
             one, or None.
+        finished: the objects of the first rows, which are in that state already.
 
     Returns:
         The object of each row.
     """
-    objects: list[Any] = [
-        _shell(row) if existing is None or existing[i] is None else existing[i]
-        for i, row in enumerate(graphdef.nodes)
-    ]
-
-    def resolve(tag: int, payload: Any) -> Any:
-        if tag == VARIABLE:
-            return variables[payload]
-        if tag == NODE:
-            return objects[payload]
-        return arrays[payload] if tag == ARRAY else payload[0]
-
-    for i, row in enumerate(graphdef.nodes):  # values refer to values in earlier rows only
-        if not row.is_reference:
-            children = [resolve(tag, payload) for _, tag, payload in row.children]
-            objects[i] = tuple(children) if row.type is tuple else row.aux.unflatten(children)
-    for i, row in enumerate(graphdef.nodes):
-        if row.is_reference:
-            is_new = existing is None or existing[i] is None
-            _fill(objects[i], row, {key: resolve(tag, payload) for key, tag, payload in row.children}, is_new)
+    start, trace, kinds = len(finished), current_trace(), graphdef.row_kinds()
+    rows = list(zip(range(start, len(kinds)), graphdef.nodes[start:], kinds[start:], strict=True))
+    objects: list[Any] = list(finished)
+    for i, row, kind in rows:
+        found = existing[i] if existing is not None else None
+        objects.append(_shell(row, kind, trace) if found is None else found)
+    tables = objects, variables, arrays
+    for i, row, kind in rows:  # values refer to values in earlier rows only
+        if kind == _VALUE:
+            parts = [
+                payload[0] if tag == STATIC else tables[tag][payload] for _, tag, payload in row.children
+            ]
+            objects[i] = tuple(parts) if row.type is tuple else row.aux.unflatten(parts)
+    for i, row, kind in rows:
+        if kind != _VALUE:
+            items = {
+                k: payload[0] if tag == STATIC else tables[tag][payload] for k, tag, payload in row.children
+            }
+            if existing is None or existing[i] is None:
+                _fill_new(objects[i], row, kind, items)
+            else:
+                _fill(objects[i], row, items)
     return objects
 
 
@@ -317,9 +341,9 @@ def collect_nodes(graphdef: GraphDef[Any], roots: Sequence[Any]) -> list[Any]:
 
 
 def _content(owner: Any) -> Any:
-    if isinstance(owner, State):
-        return owner._mapping
-    return owner if isinstance(owner, (list, dict)) else vars(owner)
+    if isinstance(owner, Pytree):
+        return vars(owner)
+    return owner if isinstance(owner, (list, dict)) else owner._mapping
 
 
 def _parts(value: Any) -> list[Any]:
@@ -336,17 +360,24 @@ def resolve_root(
     return (nodes, variables, arrays)[tag][payload]
 
 
-def _shell(row: NodeDef) -> Any:
+def _shell(row: NodeDef, kind: int, trace: Any) -> Any:
+    if kind == _MODULE:
+        return new_object(row.type, trace)
+    if kind == _STATE:
+        return empty_state({}, trace)
+    return row.type() if kind == _CONTAINER else None
+
+
+def _fill_new(owner: Any, row: NodeDef, kind: int, items: dict[Any, Any]) -> None:
     if row.type is list:
-        return []
-    if row.type is dict:
-        return {}
-    if issubclass(row.type, State):
-        return empty_state({})
-    return new_object(row.type) if issubclass(row.type, Pytree) else None
+        owner[:] = items.values()
+        return
+    (vars(owner) if kind == _MODULE else owner._mapping if kind == _STATE else owner).update(items)
+    if kind == _MODULE and row.aux is not None:
+        set_marks(owner, dict(row.aux))
 
 
-def _fill(owner: Any, row: NodeDef, items: dict[Any, Any], is_new: bool) -> None:
+def _fill(owner: Any, row: NodeDef, items: dict[Any, Any]) -> None:
     """Makes `items` the content of a mutable node, leaving it alone where it is so already."""
     if isinstance(owner, list):
         if len(owner) != len(items) or any(owner[key] is not value for key, value in items.items()):
@@ -356,7 +387,7 @@ def _fill(owner: Any, row: NodeDef, items: dict[Any, Any], is_new: bool) -> None
     changed = {key: value for key, value in items.items() if key not in content or content[key] is not value}
     gone = [key for key in content if key not in items]
     if isinstance(owner, Pytree):
-        if (changed or gone) and not is_new:
+        if changed or gone:
             owner._check_can_update(next(iter([*changed, *gone])))
         set_marks(owner, None if row.aux is None else dict(row.aux))
     content.update(changed)

@@ -190,11 +190,14 @@ Object = Pytree
 set_marks: Any = Pytree._marks.__set__  # type: ignore[attr-defined]
 
 
-def new_object(cls: type[P]) -> P:
-    """Returns an instance of `cls` without attributes, made at the current trace level; `__init__` is not
-    run."""
+def new_object(cls: type[P], trace: Any = None) -> P:
+    """Returns an instance of `cls` without attributes; `__init__` is not run.
+
+    Args:
+        trace: the trace level that is running, where it is known.
+    """
     self = object.__new__(cls)
-    self._start_tracking()
+    self._start_tracking(trace)
     set_marks(self, None)
     return self
 

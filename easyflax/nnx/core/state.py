@@ -253,10 +253,12 @@ def _unflatten(keys: tuple[Any, ...], children: Iterable[Any]) -> State:
     return empty_state(dict(zip(keys, children, strict=True)))
 
 
-def empty_state(mapping: dict[Any, Any]) -> State:
-    """Returns a state over `mapping` itself, whose nested levels must be states already."""
+def empty_state(mapping: dict[Any, Any], trace: Any = None) -> State:
+    """Returns a state over `mapping` itself, whose nested levels must be states already; `trace` is the trace
+    level that is running, where it is known."""
     state = object.__new__(State)
-    state.__setstate__({"mapping": mapping})
+    state._start_tracking(trace)
+    object.__setattr__(state, "_mapping", mapping)
     return state
 
 

@@ -139,8 +139,8 @@ class Tracked:
 
     __slots__ = ("__weakref__", "_tokens", "_trace", "_walks")
 
-    def _start_tracking(self) -> None:
-        set_trace(self, current_trace())
+    def _start_tracking(self, trace: Any = None) -> None:
+        set_trace(self, current_trace() if trace is None else trace)
         _set_tokens(self, None)
         set_walks(self, None)
 

@@ -194,13 +194,18 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
     to_state = copy
 
     @classmethod
-    def from_metadata(cls: type[V], value: Any, metadata: Mapping[str, Any]) -> V:
-        """Returns a variable of this kind without running hooks."""
+    def from_metadata(cls: type[V], value: Any, metadata: Any, trace: Any = None) -> V:
+        """Returns a variable of this kind without running hooks.
+
+        Args:
+            metadata: a mapping, or pairs of names and values.
+            trace: the trace level that is running, where it is known.
+        """
         self = object.__new__(cls)
-        self._start_tracking()
+        self._start_tracking(trace)
         _set_lender(self, None)
         _set_metadata(self, dict(metadata))
-        _set_raw(self, value)
+        store_raw(self, value)
         return self
 
     # -- kind and metadata

@@ -153,6 +153,8 @@ class Outcome:
         after: the structure after the call; None when it is the one before.
         node_origins: for each node of `after` its number before, or None for a new one.
         leaf_origins: likewise for the leaves; an array without a variable is known by its identity.
+        nodes_before: if `after` begins with the structure before, unchanged, and has more rows only for what
+            the function returns, the number of nodes before; otherwise None.
     """
 
     leaves: tuple[int, ...]
@@ -160,6 +162,31 @@ class Outcome:
     after: GraphDef[Any] | None = None
     node_origins: tuple[int | None, ...] = ()
     leaf_origins: tuple[int | None, ...] = ()
+    nodes_before: int | None = None
+
+    @functools.cached_property
+    def known(self) -> tuple[list[int], tuple[int, ...]]:
+        """Which of the values that come back belong to leaves that were there before, and their numbers."""
+        pairs = [(i, self.leaf_origins[leaf]) for i, leaf in enumerate(self.leaves)]
+        return [i for i, old in pairs if old is not None], tuple(old for _, old in pairs if old is not None)
+
+    @functools.cached_property
+    def made(self) -> tuple[list[int], list[int]]:
+        """Which of the values that come back belong to new variables, and which are new arrays."""
+        after = self.after
+        assert after is not None
+        new = [i for i, leaf in enumerate(self.leaves) if self.leaf_origins[leaf] is None]
+        count = len(after.variables)
+        return [i for i in new if self.leaves[i] < count], [i for i in new if self.leaves[i] >= count]
+
+    @functools.cached_property
+    def returns_known_nodes(self) -> bool:
+        """Whether what is returned is, or refers to, modules that were there before."""
+        after, start = self.after, self.nodes_before
+        assert after is not None
+        assert start is not None
+        refs = [(t, n) for row in after.nodes[start:] for _, t, n in row.children]
+        return any(tag == NODE and number < start for tag, number in (*refs, *self.outputs))
 
 
 def kind_of_argument(value: Any) -> int:
@@ -203,6 +230,13 @@ def _index_of(value: Any, objects: list[Any]) -> int:
 
 def put_back(tree: Any, objects: Sequence[Any]) -> Any:
     """Returns `tree` with slots replaced by the objects they stand for."""
+    kind = type(tree)
+    if kind is Slot:
+        return objects[tree.index]
+    if kind is tuple or kind is list:
+        return kind([put_back(part, objects) for part in tree])
+    if kind_of_argument(tree) == _PLAIN:
+        return tree
     return jax.tree.map(
         lambda leaf: objects[leaf.index] if isinstance(leaf, Slot) else leaf,
         tree,
@@ -355,7 +389,21 @@ def _compare(
         for row, node in zip(after.graphdef.nodes, after.nodes or (), strict=True)
     )
     structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
-    return [new_values[i] for i in leaves], Outcome(leaves, outputs, structure, node_origins, origins)
+    is_extension = (
+        structure.roots == before.roots
+        and structure.nodes[: len(before.nodes)] == before.nodes
+        and structure.variables[: len(before.variables)] == before.variables
+        and all(
+            i == origin or not row.is_reference
+            for i, (origin, row) in enumerate(zip(node_origins, before.nodes))
+        )
+        and origins[: len(variables)] == tuple(range(len(variables)))
+        and None not in origins[count : count + before.num_arrays]
+    )
+    outcome = Outcome(
+        leaves, outputs, structure, node_origins, origins, len(before.nodes) if is_extension else None
+    )
+    return [new_values[i] for i in leaves], outcome
 
 
 def _check_made_inside(after: Walk) -> None:
@@ -419,9 +467,30 @@ def unpack(call: Call, out: Any, values: Sequence[Any], outcome: Outcome) -> Any
         if not outcome.outputs:
             return out
         nodes, variables = collect_nodes(found.graphdef, call.objects), found.variables
+    elif outcome.nodes_before is not None and found.can_store(outcome.known[1]):
+        nodes, variables = _extend(call, values, outcome)
     else:
         nodes, variables = _restructure(call, values, outcome)
     return put_back(out, [resolve_root(ref, nodes, variables) for ref in outcome.outputs])
+
+
+def _extend(
+    call: Call, values: Sequence[Any], outcome: Outcome
+) -> tuple[Sequence[Any], Sequence[Variable[Any]]]:
+    """Stores changed values, and builds what is new next to the caller's objects, which it leaves alone."""
+    found, after = call.walk, outcome.after
+    assert after is not None
+    numbers, positions = outcome.known
+    if numbers:
+        found.store(positions, [values[i] for i in numbers])
+    start, old = len(found.variables), found.graphdef
+    new_variables, new_arrays = outcome.made
+    variables = [*found.variables, *make_variables(after, [values[i] for i in new_variables], start)]
+    arrays = [*(None for _ in range(old.num_arrays)), *(values[i] for i in new_arrays)]
+    nodes = (None,) * len(old.nodes)
+    if outcome.returns_known_nodes:
+        nodes = collect_nodes(old, call.objects)
+    return assemble(after, variables, arrays, finished=nodes), variables
 
 
 def _restructure(

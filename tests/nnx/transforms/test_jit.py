@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from easyflax import nnx
+from easyflax.nnx.core.walk import walk
 
 
 class Counter(nnx.Module):
@@ -487,3 +488,32 @@ def test_what_is_donated_depends_on_the_argument_that_holds_it():
     before = second.get_raw_value()
     assert float(add((first,), (second,))) == 5
     assert second.get_raw_value() is before
+
+
+def test_new_objects_that_are_returned_leave_those_of_the_caller_alone():
+    model = nnx.Dict(
+        layer=nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+        pair=(jnp.zeros(2), nnx.Param(jnp.ones(2))),
+        array=jnp.ones(3),
+    )
+
+    @nnx.jit
+    def call(model, x):
+        model.layer.bias.value += 1
+        model.array = model.array * 2
+        fresh = nnx.Dict(old=model.layer, own=nnx.BatchStat(x), copy=model.layer.kernel * 2, pair=model.pair)
+        return {"fresh": fresh, "grads": nnx.State({"w": {"x": nnx.Param(x + 1)}})}, [model.layer.bias]
+
+    kept = walk(model)
+    for calls in (1, 2):
+        out, (bias,) = call(model, jnp.ones(2))
+        assert walk(model) is kept
+        assert out["fresh"].old is model.layer
+        assert out["fresh"].pair[1] is model.pair[1]
+        assert bias is model.layer.bias
+        assert bias.value.tolist() == [calls] * 3
+        assert model.array.tolist() == [2**calls] * 3
+        assert out["fresh"].own.value.tolist() == [1, 1]
+        np.testing.assert_array_equal(out["fresh"].copy, model.layer.kernel * 2)
+        assert out["grads"].w.x.value.tolist() == [2, 2]
+        assert isinstance(out["grads"].w.x, nnx.Param)
