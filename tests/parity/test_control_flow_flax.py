@@ -170,6 +170,19 @@ def loop_over_a_state(lib: Any) -> Any:
     return out, state, out is state
 
 
+def scan_over_a_state(lib: Any) -> Any:
+    state = lib.state(lib.Dict(a=lib.Param(jnp.array(1.0)), b=lib.Dict(c=lib.BatchStat(jnp.array(2.0)))))
+    count = lib.Variable(jnp.array(0))
+
+    def step(carry: Any, x: Any) -> Any:
+        state, count = carry
+        count[...] = count[...] + 1
+        return (jax.tree.map(lambda y: y + x, state), count), count[...]
+
+    (out, same), counts = lib.scan(step)((state, count), jnp.arange(3.0))
+    return out, state, out is state, same is count, counts
+
+
 def loop_that_swaps(lib: Any) -> Any:
     a, b = lib.Param(jnp.array(1.0)), lib.Param(jnp.array(2.0))
     out = lib.fori_loop(0, 3, lambda i, pair: (pair[1], pair[0]), (a, b))
@@ -217,6 +230,7 @@ PROGRAMS = [
     remat_changes_structure,
     loops_keep_identity,
     loop_over_a_state,
+    scan_over_a_state,
     loop_that_swaps,
     loop_without_a_step,
     random_streams_in_loops,

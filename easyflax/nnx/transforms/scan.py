@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from easyflax.nnx.core.graphdef import GraphDef, Ref
+from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, Ref
 from easyflax.nnx.core.rngs import RngState
+from easyflax.nnx.core.state import State
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.axes import (
     Axis,
@@ -24,6 +25,7 @@ from easyflax.nnx.transforms.axes import (
     broadcast,
     is_axis,
 )
+from easyflax.nnx.transforms.by_value import Box, NewObjects, OnBoxes, box, replace_carry, unbox
 from easyflax.nnx.transforms.lift import (
     Call,
     Outcome,
@@ -72,7 +74,8 @@ def scan(
 
     Returns:
         a function that returns the output of the last step where it is carried, and outputs stacked along the
-        axis elsewhere. Changes to scanned modules are stacked, those to carried ones are kept.
+        axis elsewhere. Changes to scanned modules are stacked, those to carried ones are kept. Where a step
+        returns a new state or variable as carry, that is carried, and the one passed stays as it was.
 
     Raises:
         ValueError: `nnx.Carry` is not in both or neither of `in_axes` and `out_axes`; a variable is
@@ -95,6 +98,7 @@ def scan(
     fun, bound = bound_object(f)
     _check_carry(in_axes, out_axes)
     steps: dict[Any, _Step] = {}  # jax compiles a loop anew for every function object that it is given
+    boxed: set[int] = set()  # what the function was seen to return by value
 
     def scanned(*args: Any, **kwargs: Any) -> Any:
         args, rest = positional_arguments(fun, (*bound, *args), kwargs)
@@ -105,9 +109,37 @@ def scan(
             )
         axes = (None,) * len(bound) + axes_of_arguments(in_axes, len(args) - len(bound), "scan")
         inner = with_axis_metadata(fun, axes, out_axes, transform_metadata)
-        return _run_loop(inner, pack(args, {}), axes, out_axes, options, steps)
+        while True:
+            try:
+                return _scan_boxed(inner, args, axes, out_axes, options, steps, frozenset(boxed))
+            except NewObjects as found:
+                boxed.update(found.positions)
 
     return named_like(f, scanned)
+
+
+def _scan_boxed(
+    fun: Callable[..., Any],
+    args: Sequence[Any],
+    in_axes: tuple[Any, ...],
+    out_axes: Any,
+    options: dict[str, Any],
+    steps: dict[Any, _Step],
+    boxed: frozenset[int],
+) -> Any:
+    """Runs the loop with states and variables at some positions of the carry by value.
+
+    Raises:
+        NewObjects: the function returns new ones in other positions, too.
+    """
+    carry_in = _carry_position(in_axes)
+    if not boxed or carry_in is None:
+        return _run_loop(fun, pack(args, {}), in_axes, out_axes, options, steps)
+    carry_out = None if out_axes is Carry else _carry_position(out_axes)
+    args = [box(arg, boxed) if i == carry_in else arg for i, arg in enumerate(args)]
+    step = OnBoxes(fun, carry_in, carry_out, boxed)
+    out = _run_loop(step, pack(args, {}), in_axes, out_axes, options, steps)
+    return replace_carry(out, carry_out, unbox)
 
 
 def _run_loop(
@@ -202,6 +234,7 @@ class _Step:
             self.fun, self.call.spec, inputs[: self.count], args, {}, transform="scan"
         )
         carry_tree, ys = self._take_carry(out)
+        self._check_new_objects(carry_tree, outcome)
         changed, outcome, before, axes = self._changes(changed, outcome, out)
         new = dict(zip(self.carried, carried, strict=True))
         new.update({i: v for i, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})
@@ -222,6 +255,25 @@ class _Step:
                 f"at position {self.carry_out}, as out_axes says. Return such a tuple, or change out_axes."
             )
         return out[self.carry_out], tuple(None if i == self.carry_out else part for i, part in enumerate(out))
+
+    def _check_new_objects(self, tree: Any, outcome: Outcome) -> None:
+        """Raises NewObjects if the carry holds new states or variables in place of those that were passed."""
+        if self.carry_in is None:
+            return
+        old = self._carried_argument(list(range(len(self.axes))))
+        old_leaves, old_treedef = jax.tree.flatten(old, is_leaf=_is_part)
+        leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_part)
+        if treedef != old_treedef:
+            return
+        structure = outcome.after or self.call.spec.graphdef
+        pairs = [(is_slot(a) and is_slot(b), a, b) for a, b in zip(old_leaves, leaves, strict=True)]
+        new = [
+            i
+            for i, (both, a, b) in enumerate(pairs)
+            if both and not _same_carry(a, b, structure.roots, outcome)
+        ]
+        if new and all(_is_value(structure, outcome.outputs[leaves[i].index]) for i in new):
+            raise NewObjects(new)
 
     def _changes(
         self, changed: list[Any], outcome: Outcome, out: Any
@@ -310,6 +362,16 @@ def _same_carry(old: Any, new: Any, roots: Sequence[Ref], outcome: Outcome) -> b
     if is_slot(old) != is_slot(new):
         return False
     return not is_slot(old) or roots[old.index] == outcome.outputs[new.index]
+
+
+def _is_part(value: Any) -> bool:
+    return is_slot(value) or isinstance(value, Box)
+
+
+def _is_value(structure: GraphDef[Any], ref: Ref) -> bool:
+    """Whether an object is a state or a variable, which may be carried by value; modules are not."""
+    tag, number = ref
+    return tag == VARIABLE or (tag == NODE and issubclass(structure.nodes[number].type, State))
 
 
 def _describe(tree: Any) -> str:

@@ -425,3 +425,65 @@ def test_values_that_are_trees_are_scanned_carried_and_shared():
     assert step.seen.value[0].tolist() == totals.tolist()
     assert [part.tolist() for part in step.carried.value] == [[9, 36], [4, 4]]
     assert step.scanned.value["w"].tolist() == (-jnp.arange(6.0).reshape(2, 3)).tolist()
+
+
+# -- states and variables that are carried by value
+
+
+def test_a_new_state_is_carried_and_the_one_passed_stays_as_it_was():
+    model, count = Block(nnx.Rngs(0)), nnx.Variable(jnp.array(0.0))
+    zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+
+    def accumulate(carry, x):
+        total, count = carry
+        count += 1
+        grads = nnx.grad(lambda model: (model(x) ** 2).sum())(nnx.clone(model))
+        return (jax.tree.map(jnp.add, total, grads), count), count.value
+
+    batches = jnp.stack([X, 2 * X, 3 * X])
+    scanned = nnx.scan(accumulate)
+    for _ in range(2):
+        count[...] = 0
+        (total, same), counts = scanned((zeros, count), batches)
+        assert same is count
+        assert float(count) == 3
+        assert counts.tolist() == [1, 2, 3]
+        assert isinstance(total, nnx.State)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(zeros))
+        expected = [nnx.grad(lambda model, x: (model(x) ** 2).sum())(nnx.clone(model), x) for x in batches]
+        expected = jax.tree.map(lambda *grads: sum(grads), *expected)
+        np.testing.assert_allclose(total.linear.kernel.value, expected.linear.kernel.value, rtol=1e-5)
+
+
+def test_a_carry_by_value_is_traced_once():
+    traces = []
+
+    @nnx.scan(in_axes=nnx.Carry, out_axes=nnx.Carry, length=3)
+    def add(variable):
+        traces.append(variable)
+        return nnx.Param(variable + 1)
+
+    variable = nnx.Param(jnp.array(1.0), note="kept")
+    for _ in range(3):
+        out = add(nnx.Param(jnp.array(1.0)))
+        assert float(out) == 4
+    assert len(traces) == 2, "once to find out that it is new, once for the loop"
+    assert float(variable) == 1
+
+
+def test_variables_that_change_places_are_new():
+    a, b = nnx.Param(jnp.array(0.0)), nnx.Param(jnp.array(1.0))
+    swap = nnx.scan(lambda pair: pair[::-1], in_axes=nnx.Carry, out_axes=nnx.Carry, length=3)
+    assert [float(v) for v in (*swap((a, b)), a, b)] == [1, 0, 0, 1]
+
+
+def test_a_carried_state_of_another_structure_is_an_error():
+    state = nnx.State({"a": nnx.Param(jnp.array(0.0))})
+    grow = nnx.scan(
+        lambda state: nnx.State({**state, "b": nnx.Param(jnp.array(0.0))}),
+        in_axes=nnx.Carry,
+        out_axes=nnx.Carry,
+        length=2,
+    )
+    with pytest.raises((ValueError, TypeError), match="structure"):
+        grow(state)
