@@ -212,8 +212,8 @@ def _agree(found: dict[int, tuple[Axis, str]], leaf: int, axis: Axis, where: str
         found[leaf] = axis, where
     elif axis is not UNSPECIFIED and known[0] != axis:
         raise ValueError(
-            f"The same {kind} has {_shown(known[0])} in {known[1]} and {_shown(axis)} in {where}. "
-            "Map what is shared alike in all arguments and outputs."
+            f"Inconsistent aliasing: the same {kind} has {_shown(known[0])} in {known[1]} and {_shown(axis)} "
+            f"in {where}. Map what is shared alike in all arguments and outputs."
         )
 
 

@@ -205,7 +205,7 @@ def test_axes_that_do_not_fit_are_named():
         nnx.pmap(lambda x: x)(jnp.ones(16))
     with pytest.raises(ValueError, match="pmap got in_axes of length 1 for 2 positional arguments"):
         nnx.pmap(lambda block, x: block(x), in_axes=(0,))(blocks, X)
-    with pytest.raises(ValueError, match="The same Param has axis 0 in argument 0, 'bias' and axis None"):
+    with pytest.raises(ValueError, match="the same Param has axis 0 in argument 0, 'bias' and axis None"):
         nnx.pmap(lambda a, b: None, in_axes=(0, None))(blocks.linear, blocks.linear)
 
 

@@ -391,7 +391,7 @@ def test_what_is_the_same_in_every_step_cannot_get_new_variables():
 
 def test_sharing_must_be_mapped_alike():
     v = nnx.Param(jnp.arange(3.0))
-    with pytest.raises(ValueError, match=r"The same Param has axis nnx.Carry in argument 0 and axis 0"):
+    with pytest.raises(ValueError, match=r"the same Param has axis nnx.Carry in argument 0 and axis 0"):
         nnx.scan(lambda c, x: (c, x))(v, v)
 
 

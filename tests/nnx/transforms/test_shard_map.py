@@ -261,6 +261,6 @@ def test_shared_variables_must_agree_in_their_specs():
     linear = nnx.Linear(4, 8, rngs=nnx.Rngs(0))
     f = nnx.shard_map(lambda a, b: None, mesh=MESH, in_specs=(P("data"), P()), out_specs=None)
     with pytest.raises(
-        ValueError, match=r"The same Param has sharding P.*data.* in argument 0, .* in argument 1"
+        ValueError, match=r"the same Param has sharding P.*data.* in argument 0, .* in argument 1"
     ):
         f(linear, linear)

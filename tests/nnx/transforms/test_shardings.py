@@ -179,7 +179,7 @@ def test_shared_variables_are_placed_once_and_must_agree():
     nnx.jit(lambda *modules: None, in_shardings=(named("data"), equal, None))(linear, linear, linear)
     assert lies_as(linear.kernel, "data")
     with pytest.raises(
-        ValueError, match=r"The same Param has sharding .*'data'.* in argument 0, .* in argument 1"
+        ValueError, match=r"the same Param has sharding .*'data'.* in argument 0, .* in argument 1"
     ):
         nnx.jit(lambda *modules: None, in_shardings=(named("data"), named()))(linear, linear)
 

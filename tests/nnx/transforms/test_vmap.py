@@ -251,7 +251,7 @@ def test_modules_that_are_passed_and_returned_stay_themselves():
 
 def test_sharing_must_be_mapped_alike():
     model = nnx.Dict(w=nnx.Param(jnp.ones((3, 3))))
-    pattern = r"The same Param has axis 0 in argument 0, 'w' and axis 1 in argument 1, 'w'\. Map"
+    pattern = r"the same Param has axis 0 in argument 0, 'w' and axis 1 in argument 1, 'w'\. Map"
     with pytest.raises(ValueError, match=pattern):
         nnx.vmap(lambda a, b: None, in_axes=(0, 1))(model, model)
     with pytest.raises(ValueError, match="has axis 0 in argument 0, 'x/w' and axis None in argument 1, 'w'"):
