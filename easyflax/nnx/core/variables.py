@@ -25,6 +25,7 @@ from jax.tree_util import GetAttrKey
 
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.arithmetic import ActsAsValue
+from easyflax.nnx.core.holders import place_of
 from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.tracking import Tracked, wrong_trace
 
@@ -272,9 +273,10 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
 
     def _check_can_update(self) -> None:
         if not self._is_current():
+            place = place_of(self)
             raise TraceContextError(
                 f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} "
-                f"here: {wrong_trace()}"
+                f"here{f' ({place})' if place else ''}: {wrong_trace()}"
             )
 
     def __getattr__(self, name: str) -> Any:

@@ -16,6 +16,7 @@ import jax
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.eval_shape import eval_shape
 from easyflax.nnx.transforms.groups import Grouped, Groups
+from easyflax.nnx.transforms.leaks import note_leaks
 from easyflax.nnx.transforms.lift import (
     Call,
     Outcome,
@@ -74,12 +75,16 @@ class JitWrapped:
         call = None if kwargs else pack_positional(args)
         if call is None:
             call = pack(args, kwargs)
-        if self._donated:
-            spec = with_donation(call, self._donated)
-            donated, values = spec.divide(call.walk.values())
-            out, changed, outcome = self._jitted(spec, donated, values, *call.args, **call.kwargs)
-        else:
-            out, changed, outcome = self._jitted(call.spec, (), call.walk.values(), *call.args, **call.kwargs)
+        values = call.walk.values()
+        try:
+            if self._donated:
+                spec = with_donation(call, self._donated)
+                out, changed, outcome = self._jitted(spec, *spec.divide(values), *call.args, **call.kwargs)
+            else:
+                out, changed, outcome = self._jitted(call.spec, (), values, *call.args, **call.kwargs)
+        except jax.errors.UnexpectedTracerError as error:
+            note_leaks(error, call.spec.graphdef, values)
+            raise
         return unpack(call, out, changed, outcome)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -46,6 +46,7 @@ from easyflax.nnx.core.state import State
 from easyflax.nnx.core.tracking import Tracked, current_trace, running, running_transform
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, walk
+from easyflax.nnx.transforms.leaks import note_leaks
 
 _PLAIN, _OBJECT, _TREE = range(3)
 _kinds: dict[type, int] = {type(None): _PLAIN, np.ndarray: _PLAIN, list: _TREE, dict: _TREE, tuple: _TREE}
@@ -325,7 +326,11 @@ def run(
     roots = [resolve_root(ref, nodes, variables) for ref in before.roots]
     filled, keywords = spec.fill(args, kwargs, roots)
     with running(transform, f):
-        out = f(*filled, **keywords)
+        try:
+            out = f(*filled, **keywords)
+        except jax.errors.UnexpectedTracerError as error:
+            note_leaks(error, before, values)
+            raise
         returned: list[Any] = []
         out = take_out(out, returned)
         found = _compare_values(before, values, nodes, variables, returned)

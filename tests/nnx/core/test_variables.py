@@ -489,3 +489,17 @@ def test_unknown_names_and_kinds_are_refused_unless_registering_is_allowed():
     made = nnx.variable_type_from_name("test_made", base=nnx.Param, allow_register=True)
     assert issubclass(made, nnx.Param)
     assert nnx.variable_type_from_name("test_made") is made
+
+
+def test_the_error_says_where_a_variable_is_that_cannot_be_changed():
+    inner = nnx.Dict(table={"a": [nnx.Param(jnp.ones(2))]})
+    model = nnx.Dict(layers=nnx.List([0, inner]))
+    model.itself = model
+    for variable, place in (
+        (inner.table["a"][0], "'layers/1/table/a/0' of a Dict"),
+        (nnx.RngKey(1), None),
+    ):
+        where = r"shape \(.*\) here" + (rf" \({place}\)" if place else "") + ": it was made outside"
+        with pytest.raises(nnx.TraceContextError, match=where):
+            jax.jit(lambda x, v=variable: v.set_value(x))(jnp.ones(2))
+    assert model.layers[1] is inner

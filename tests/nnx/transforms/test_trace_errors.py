@@ -164,3 +164,23 @@ def test_names_are_forgotten_after_an_error():
     count[...] += 1
     with pytest.raises(nnx.TraceContextError, match="outside of the transform"):
         jax.jit(lambda x: count.set_value(x))(1)
+
+
+def test_values_that_leaked_into_a_module_are_named():
+    model = nnx.Dict(items=[jnp.ones(2)], w=nnx.Param(jnp.ones(2)))
+    jax.jit(lambda x: model["items"].append(x))(jnp.ones(2))  # a plain list cannot know
+
+    def total(model):
+        return sum(map(jnp.sum, jax.tree.leaves(nnx.state(model))))
+
+    for use in (nnx.jit(lambda model: 1), nnx.grad(total), nnx.jit(lambda model: 1, donate_argnums=0)):
+        with pytest.raises(jax.errors.UnexpectedTracerError) as caught:
+            use(model)
+        assert "hold values of a transform (jit, grad, vmap, ...) that has ended: 'items/1'. They" in "".join(
+            caught.value.__notes__
+        )
+    made = []
+    nnx.jit(lambda x: made.append(nnx.Linear(2, 2, rngs=nnx.Rngs(0))))(1)
+    with pytest.raises(jax.errors.UnexpectedTracerError) as caught:
+        nnx.jit(lambda layer, x: layer(x))(made[0], jnp.ones(2))
+    assert "that has ended: 'bias', 'kernel'. They were put there" in "".join(caught.value.__notes__)
