@@ -376,39 +376,47 @@ def _compare(
         )
         return [new_values[i] for i in leaves], Outcome(leaves, outputs)
     _check_made_inside(after)
-    known_nodes = {id(node): i for i, node in enumerate(nodes)}
-    known_variables = {id(variable): i for i, variable in enumerate(variables)}
-    known_arrays = {id(values[i]): i for i in range(len(variables), len(values))}
-    count = len(after.variables)
-    origins = (
-        *(known_variables.get(id(variable)) for variable in after.variables),
-        *(known_arrays.get(id(array)) for array in new_values[count:]),
+    known = {id(value): i for table in (nodes, variables) for i, value in enumerate(table)}
+    node_origins = tuple(
+        known.get(id(node)) if row.is_reference else None
+        for row, node in zip(after.graphdef.nodes, after.nodes or (), strict=True)
     )
+    variable_origins = tuple(known.get(id(variable)) for variable in after.variables)
+    structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
+    is_extended = _is_extended(before, structure, node_origins, variable_origins)
+    first, count = len(variables), len(after.variables)
+    if is_extended:  # then the arrays before are the first ones
+        new_arrays = structure.num_arrays - before.num_arrays
+        array_origins = (*range(first, before.num_leaves), *[None] * new_arrays)
+    else:
+        known_arrays = {id(values[i]): i for i in range(first, len(values))}
+        array_origins = tuple(known_arrays.get(id(array)) for array in new_values[count:])
+    origins = (*variable_origins, *array_origins)
     leaves = tuple(
         i
         for i, (value, origin) in enumerate(zip(new_values, origins, strict=True))
         if origin is None or value is not values[origin]
     )
-    node_origins = tuple(
-        known_nodes.get(id(node)) if row.is_reference else None
-        for row, node in zip(after.graphdef.nodes, after.nodes or (), strict=True)
-    )
-    structure = after.graphdef.with_roots(after.graphdef.roots[: len(before.roots)])
-    is_extension = (
-        structure.roots == before.roots
-        and structure.nodes[: len(before.nodes)] == before.nodes
-        and structure.variables[: len(before.variables)] == before.variables
-        and all(
-            i == origin or not row.is_reference
-            for i, (origin, row) in enumerate(zip(node_origins, before.nodes))
-        )
-        and origins[: len(variables)] == tuple(range(len(variables)))
-        and None not in origins[count : count + before.num_arrays]
-    )
-    outcome = Outcome(
-        leaves, outputs, structure, node_origins, origins, len(before.nodes) if is_extension else None
-    )
+    nodes_before = len(before.nodes) if is_extended else None
+    outcome = Outcome(leaves, outputs, structure, node_origins, origins, nodes_before)
     return [new_values[i] for i in leaves], outcome
+
+
+def _is_extended(
+    before: GraphDef[Any],
+    after: GraphDef[Any],
+    node_origins: Sequence[int | None],
+    variable_origins: Sequence[int | None],
+) -> bool:
+    """Whether one structure begins with another one, of the same objects."""
+    numbers = zip(range(len(before.nodes)), node_origins, before.nodes, strict=False)
+    return (
+        after.roots == before.roots
+        and after.nodes[: len(before.nodes)] == before.nodes
+        and after.variables[: len(before.variables)] == before.variables
+        and variable_origins[: len(before.variables)] == tuple(range(len(before.variables)))
+        and all(i == origin or not row.is_reference for i, origin, row in numbers)
+    )
 
 
 def _check_made_inside(after: Walk) -> None:

@@ -493,7 +493,7 @@ def test_what_is_donated_depends_on_the_argument_that_holds_it():
 def test_new_objects_that_are_returned_leave_those_of_the_caller_alone():
     model = nnx.Dict(
         layer=nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
-        pair=(jnp.zeros(2), nnx.Param(jnp.ones(2))),
+        pair=(1, nnx.Param(jnp.ones(2))),
         array=jnp.ones(3),
     )
 
