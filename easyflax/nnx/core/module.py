@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 import typing
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -39,6 +41,10 @@ M = TypeVar("M", bound="Module")
 
 _MISSING: Any = object()
 DATA_TYPES: set[type] = set()
+_NEVER_DATA = frozenset(
+    (str, int, float, bool, complex, bytes, type(None), type, FunctionType)
+)  # at a glance
+_first = operator.itemgetter(0)
 _ANNOTATED_DATA, _ANNOTATED_STATIC = "__data__", "__static__"
 
 if typing.TYPE_CHECKING:
@@ -218,7 +224,10 @@ def set_item(owner: Pytree, name: Any, value: Any) -> None:
 
 def sorted_items(owner: Pytree) -> list[tuple[Any, Any]]:
     """The attributes in the order of traversal: numbers by value, then names."""
-    return sorted(vars(owner).items(), key=_type_aware)
+    try:
+        return sorted(vars(owner).items(), key=_first)
+    except TypeError:  # numbers and names
+        return sorted(vars(owner).items(), key=_type_aware)
 
 
 def _type_aware(item: tuple[Any, Any]) -> tuple[int, Any]:
@@ -270,20 +279,20 @@ def _is_tree_data(owner: Pytree, name: Any, value: Any) -> bool:
 
 
 def _holds_data(value: Any) -> bool:
-    return is_data(value) or (
-        not isinstance(value, (str, int, float, bool, type(None)))
-        and any(map(is_data, jax.tree.leaves(value, is_leaf=is_data)))
-    )
+    if type(value) in _NEVER_DATA:
+        return type(value) in DATA_TYPES
+    return is_data(value) or any(map(is_data, jax.tree.leaves(value, is_leaf=is_data)))
 
 
 def _flatten(owner: Pytree) -> tuple[list[Any], Any]:
-    items = sorted_items(owner)
-    flags = tuple(_is_tree_data(owner, name, value) for name, value in items)
-    children = [value for (_, value), flag in zip(items, flags, strict=True) if flag]
-    aux = tuple(
-        (name, None if flag else value, flag) for (name, value), flag in zip(items, flags, strict=True)
-    )
-    return children, (aux, _Marks(owner._marks))
+    children, entries = [], []
+    for name, value in sorted_items(owner):
+        if _is_tree_data(owner, name, value):
+            children.append(value)
+            entries.append((name, None, True))
+        else:
+            entries.append((name, value, False))
+    return children, (tuple(entries), _Marks(owner._marks))
 
 
 def _flatten_with_keys(owner: Pytree) -> tuple[list[tuple[Any, Any]], Any]:
