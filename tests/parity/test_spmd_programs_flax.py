@@ -104,7 +104,9 @@ def training_with_shard_map(lib: Any) -> Any:
     def step(model: Any, optimizer: Any, x: Any) -> Any:
         @lib.shard_map(mesh=DATA, in_specs=(P(), P(), P("data")), out_specs=P("data"))
         def update(model: Any, optimizer: Any, x: Any) -> Any:
-            loss = lambda model: ((model(x) ** 2).mean(), model(x).mean()[None])
+            def loss(model: Any) -> Any:
+                return (model(x) ** 2).mean(), model(x).mean()[None]
+
             grads, means = lib.grad(loss, has_aux=True)(model)
             optimizer.update(model, jax.lax.pmean(grads, "data"))
             return means
@@ -123,8 +125,11 @@ def gradients_from_shard_map(lib: Any) -> Any:
         mesh=DATA, in_specs=(P(), P("data")), out_specs=(P(), P()), axis_names={"data"}, check_vma=False
     )
     def step(model: Any, batch: Any) -> Any:
-        loss = lambda model: (model(batch["x"]) ** 2).mean()
-        loss, grads = lib.value_and_grad(loss, argnums=lib.DiffState(0, lib.Param))(model)
+        def mean_square(model: Any) -> Any:
+            return (model(batch["x"]) ** 2).mean()
+
+        params = lib.DiffState(0, lib.Param)
+        loss, grads = lib.value_and_grad(mean_square, argnums=params)(model)
         return jax.lax.pmean(loss, "data"), jax.tree.map(lambda g: jax.lax.pmean(g, "data"), grads)
 
     return model, step(model, {"x": X})

@@ -225,6 +225,7 @@ def test_named_shardings_name_the_variable_that_does_not_fit_the_mesh():
         nnx.get_named_sharding(state, MESH)
 
 
+@pytest.mark.slow
 def test_an_optimizer_inherits_the_layout_of_the_parameters_or_has_its_own():
     with jax.set_mesh(MESH):
         model = Dot(nnx.Rngs(0), optimizer_sharding=("model", None))

@@ -149,6 +149,7 @@ def test_an_argument_without_a_sharding_takes_that_of_the_output_that_it_is():
     assert lies_as(linear.kernel, "data", "model")
 
 
+@pytest.mark.slow
 def test_model_and_optimizer_are_trained_with_shardings_and_donation():
     model = Counter()
     optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
