@@ -409,4 +409,6 @@ def test_nested_transforms_do_what_the_program_does(root, program, wrappers):
 @tried(20)
 @given(graphs(numbers=False), programs(*VALUES), nested([*ANY, *LOOPS]))
 def test_loops_in_transforms_do_what_the_program_does(root, program, wrappers):
+    inside = wrappers[: max((i for i, w in enumerate(wrappers) if w in (under_grad, under_vjp)), default=0)]
+    assume(under_while_loop not in inside)  # jax cannot differentiate it
     check_last(wrap(wrappers, lambda root, x: run(program, root, x)[1]), program, root)

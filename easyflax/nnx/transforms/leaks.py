@@ -20,10 +20,9 @@ def note_leaks(
     do."""
     paths = graphdef.paths()
     places = [*paths.variables, *paths.arrays]
-    single = len(graphdef.roots) == 1
-    found = [
-        "/".join(map(str, path if single else path[1:])) for path, v in zip(places, values) if _leaked(v)
-    ]
+    start = 0 if len(graphdef.roots) == 1 else 1  # with several roots, paths begin with the root's number
+    leaked = [path[start:] for path, value in zip(places, values, strict=True) if _leaked(value)]
+    found = ["/".join(map(str, path)) for path in leaked]
     if found:
         shown = ", ".join(f"'{place or 'the argument itself'}'" for place in found[:4])
         more = " and others" if len(found) > 4 else ""
