@@ -49,7 +49,7 @@ def prefix(node: Any, filter_map: Mapping[Filter, Any] | Rule, /) -> Any:
             return rule(path, leaf)
         given = [rule((*path, *below), value) for below, value in leaves_with_paths(walk(leaf))]
         if isinstance(filter_map, Mapping):
-            return StateAxes([(_Below(path, filter), axis) for filter, axis in filter_map.items()])
+            return StateAxes([(_Below(path, f) if path else f, axis) for f, axis in filter_map.items()])
         distinct = [axis for position, axis in enumerate(given) if axis not in given[:position]]
         return StateAxes([(_Gives(path, rule, axis), axis) for axis in distinct])
 
