@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -238,7 +239,10 @@ def _constrain(value: Any, sharding: Any) -> Any:
     try:
         return jax.lax.with_sharding_constraint(value, sharding)
     except TypeError:  # an array made outside of the active mesh, which jax moves there only on request
-        return jax.device_put(value, sharding.spec)
+        if not isinstance(value, Tracer):
+            return jax.device_put(value, sharding.spec)
+        # A slice in a vmap: device_put would take the names for axes of the whole.
+        return jax.lax.with_sharding_constraint(jax.device_put(value, PartitionSpec()), sharding)
 
 
 def with_devices(mesh: Any) -> Any:

@@ -54,6 +54,14 @@ def test_the_sharding_may_be_a_partition_spec_a_named_sharding_or_a_format():
     assert nnx.Variable(value, out_sharding=Format(Layout(major_to_minor=(1, 0)), named)).sharding == named
 
 
+def test_slices_of_an_array_made_outside_of_the_mesh_are_sharded_along_their_own_axes():
+    outside = jnp.ones((2, 4, 8))
+    with jax.set_mesh(MESH):
+        assert lies_as(nnx.Param(outside, sharding=(None, None, "model")), None, None, "model")
+        made = nnx.vmap(lambda x: nnx.Param(x, sharding=(None, "model")))(outside)
+    assert lies_as(made, None, None, "model")
+
+
 def test_a_mesh_may_be_given_to_the_variable_itself():
     other = make_mesh((8,), ("all",))
     with jax.set_mesh(MESH):
