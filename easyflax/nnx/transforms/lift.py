@@ -548,6 +548,16 @@ def leaf_paths(graphdef: GraphDef[Any]) -> list[tuple[Any, ...]]:
     return joined if len(graphdef.roots) > 1 else [(0, *path) for path in joined]
 
 
+def leaf_places(spec: Spec) -> list[str]:
+    """Returns for each leaf how to write where it is: `'l/kernel' of argument 0`."""
+    owners = {root: f"argument {place}" for place, root in reversed(spec.places)}
+    written = []
+    for root, *path in leaf_paths(spec.graphdef):
+        owner = owners.get(root, "an argument")
+        written.append(f"'{'/'.join(map(str, path))}' of {owner}" if path else owner)
+    return written
+
+
 def leaf_value(call: Call, leaf: int) -> Any:
     """Returns the variable (or array) that is leaf number `leaf` of a call."""
     count = len(call.walk.variables)

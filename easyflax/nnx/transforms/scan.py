@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,18 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, Ref
-from easyflax.nnx.core.rngs import RngState
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.axes import (
     Axis,
     Carry,
-    StateAxes,
     axes_after,
     axes_of_arguments,
     axes_of_leaves,
     broadcast,
-    is_axis,
 )
 from easyflax.nnx.transforms.by_value import Box, NewObjects, OnBoxes, box, replace_carry, unbox
 from easyflax.nnx.transforms.lift import (
@@ -33,7 +29,6 @@ from easyflax.nnx.transforms.lift import (
     Spec,
     bound_object,
     is_slot,
-    leaf_paths,
     named_like,
     pack,
     positional_arguments,
@@ -41,6 +36,15 @@ from easyflax.nnx.transforms.lift import (
     unpack,
 )
 from easyflax.nnx.transforms.metadata import with_axis_metadata
+from easyflax.nnx.transforms.scan_checks import (
+    carry_position,
+    check_carry,
+    check_new_leaves,
+    check_structure,
+    check_types,
+    is_random_state,
+    warn_of_dropped,
+)
 
 _MISSING: Any = object()
 _NO_ARRAY = object()  # where an argument has an array, in the arguments that a step knows
@@ -96,7 +100,7 @@ def scan(
         axes = {"in_axes": in_axes, "out_axes": out_axes, "transform_metadata": transform_metadata}
         return lambda f: scan(f, **axes, **options)  # type: ignore[arg-type]
     fun, bound = bound_object(f)
-    _check_carry(in_axes, out_axes)
+    check_carry(in_axes, out_axes)
     steps: dict[Any, _Step] = {}  # jax compiles a loop anew for every function object that it is given
     boxed: set[int] = set()  # what the function was seen to return by value
 
@@ -132,10 +136,10 @@ def _scan_boxed(
     Raises:
         NewObjects: the function returns new ones in other positions, too.
     """
-    carry_in = _carry_position(in_axes)
+    carry_in = carry_position(in_axes)
     if not boxed or carry_in is None:
         return _run_loop(fun, pack(args, {}), in_axes, out_axes, options, steps)
-    carry_out = None if out_axes is Carry else _carry_position(out_axes)
+    carry_out = None if out_axes is Carry else carry_position(out_axes)
     args = [box(arg, boxed) if i == carry_in else arg for i, arg in enumerate(args)]
     step = OnBoxes(fun, carry_in, carry_out, boxed)
     out = _run_loop(step, pack(args, {}), in_axes, out_axes, options, steps)
@@ -212,8 +216,8 @@ class _Step:
         self.axes = axes
         self.count = count
         self.static = static
-        self.carry_in = _carry_position(in_axes)
-        self.carry_out = None if out_axes is Carry else _carry_position(out_axes)
+        self.carry_in = carry_position(in_axes)
+        self.carry_out = None if out_axes is Carry else carry_position(out_axes)
         numbers = [i for i in range(len(axes)) if i not in static]
         self.carried = [i for i in numbers if axes[i] is Carry]
         self.scanned = [i for i in numbers if isinstance(axes[i], int)]
@@ -235,10 +239,13 @@ class _Step:
         )
         carry_tree, ys = self._take_carry(out)
         self._check_new_objects(carry_tree, outcome)
+        arrays = self._carried_arrays(carry_tree, outcome)
         changed, outcome, before, axes = self._changes(changed, outcome, out)
+        check_structure(self.call, self.in_axes, outcome)
         new = dict(zip(self.carried, carried, strict=True))
         new.update({i: v for i, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})
-        new.update(self._carried_arrays(carry_tree, outcome))
+        check_types(self.call, inputs, new)
+        new.update(arrays)
         stacked = [value for value, axis in zip(changed, axes, strict=True) if axis is not Carry]
         return ([new[i] for i in self.carried], constant), (ys, stacked, _Info(outcome, before, axes))
 
@@ -250,6 +257,7 @@ class _Step:
             return None, out
         if not isinstance(out, tuple) or len(out) != len(self.out_axes):
             got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+            got = "a module or variable" if is_slot(out) else got
             raise ValueError(
                 f"scan got {got} from the function, expected a tuple of {len(self.out_axes)} with the carry "
                 f"at position {self.carry_out}, as out_axes says. Return such a tuple, or change out_axes."
@@ -282,9 +290,9 @@ class _Step:
         axes = axes_after(self.call, self.in_axes, self.axes[: self.count], out, self.out_axes, outcome)
         structure = outcome.after or self.call.spec.graphdef
         before = [_before(outcome, leaf) for leaf in outcome.leaves]
-        _check_new_leaves(structure, outcome.leaves, before, axes)
+        check_new_leaves(structure, outcome.leaves, before, axes)
         dropped = [leaf for leaf, axis in zip(outcome.leaves, axes, strict=True) if axis is None]
-        _warn_of_dropped(structure, [leaf for leaf in dropped if not _is_random_state(structure, leaf)])
+        warn_of_dropped(structure, [leaf for leaf in dropped if not is_random_state(structure, leaf)])
         kept = [i for i, axis in enumerate(axes) if axis is not None]
         outcome = dataclasses.replace(outcome, leaves=tuple(outcome.leaves[i] for i in kept))
         return (
@@ -376,68 +384,6 @@ def _is_value(structure: GraphDef[Any], ref: Ref) -> bool:
 
 def _describe(tree: Any) -> str:
     return str(jax.tree.map(lambda x: "module" if is_slot(x) else jax.typeof(x), tree, is_leaf=is_slot))
-
-
-def _check_new_leaves(
-    structure: GraphDef[Any], leaves: Sequence[int], before: Sequence[int | None], axes: Sequence[Axis]
-) -> None:
-    for leaf, old, axis in zip(leaves, before, axes, strict=True):
-        if old is not None or isinstance(axis, int):
-            continue
-        where = "carried module, whose structure" if axis is Carry else "module with axis None, which"
-        raise ValueError(
-            f"The function that scan calls made '{_path_of(structure, leaf)}' new on a {where} must be the "
-            "same before and after a step.\n"
-            "Make it before the loop, or give the module an axis."
-        )
-
-
-def _warn_of_dropped(structure: GraphDef[Any], leaves: Sequence[int]) -> None:
-    if leaves:
-        names = ", ".join(f"'{_path_of(structure, leaf)}'" for leaf in leaves)
-        warnings.warn(
-            f"The function that scan calls changed {names}, which has axis None: it is the same in every "
-            "step, and the change is dropped. To keep it give it an axis or nnx.Carry, for example by "
-            "nnx.StateAxes({nnx.Param: None, ...: nnx.Carry}).",
-            stacklevel=2,
-        )
-
-
-def _path_of(structure: GraphDef[Any], leaf: int) -> str:
-    return "/".join(map(str, leaf_paths(structure)[leaf][1:])) or "the argument itself"
-
-
-def _is_random_state(structure: GraphDef[Any], leaf: int) -> bool:
-    return leaf < len(structure.variables) and issubclass(structure.variables[leaf].type, RngState)
-
-
-def _check_carry(in_axes: Any, out_axes: Any) -> None:
-    for name, axes in (("in_axes", in_axes), ("out_axes", out_axes)):
-        count = sum(axis is Carry for axis in axes) if isinstance(axes, (tuple, list)) else 0
-        if count > 1:
-            raise ValueError(
-                f"scan got nnx.Carry {count} times in {name}, expected it once. Put what is carried into one "
-                "tuple."
-            )
-    carries = [axes is Carry or _carry_position(axes) is not None for axes in (in_axes, out_axes)]
-    if carries[0] != carries[1]:
-        missing = "out_axes" if carries[0] else "in_axes"
-        raise ValueError(
-            f"scan got no nnx.Carry in {missing}, but in the other: what is carried must be an argument and "
-            f"an output. Put nnx.Carry into {missing}, or leave it out of both."
-        )
-    for axis in jax.tree.leaves(out_axes, is_leaf=is_axis):
-        if axis is None or (isinstance(axis, StateAxes) and None in axis.axes):
-            raise ValueError(
-                "scan got None in out_axes, expected an axis to stack along or nnx.Carry: outputs of all "
-                "steps differ. Return what is the same in every step from outside of the loop."
-            )
-
-
-def _carry_position(axes: Any) -> int | None:
-    if not isinstance(axes, (tuple, list)):
-        return None
-    return next((i for i, axis in enumerate(axes) if axis is Carry), None)
 
 
 def _moved(value: Any, source: Axis, destination: Axis) -> Any:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from easyflax.nnx.transforms.axes import (
+    Axis,
     axes_after,
     axes_of_arguments,
     axes_of_leaves,
+    is_axis,
     without_objects,
 )
 from easyflax.nnx.transforms.groups import Groups
 from easyflax.nnx.transforms.lift import (
     Call,
+    Outcome,
     bound_object,
+    leaf_paths,
+    leaf_places,
     named_like,
     pack,
     positional_arguments,
@@ -85,10 +92,12 @@ def _map(
 ) -> Any:
     leaf_axes = axes_of_leaves(call, in_axes)
     groups = Groups(in_axes, out_axes, 0)  # for what comes back, whose number is only known once traced
+    traced: list[tuple[Outcome, list[Axis]]] = []
 
     def pure(values: list[Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         out, changed, outcome = run(fun, call.spec, values, args, kwargs, transform="vmap")
         axes = axes_after(call, in_axes, leaf_axes, out, out_axes, outcome)
+        traced.append((outcome, axes))
         return out, groups.sort(changed, axes), outcome
 
     arg_axes = [without_objects(axis) for axis in in_axes]
@@ -98,5 +107,52 @@ def _map(
         out_axes=(without_objects(out_axes, 0), (None, groups.entries), None),
         **options,
     )
-    out, changed, outcome = mapped(call.walk.values(), call.args, call.kwargs)
+    try:
+        out, changed, outcome = mapped(call.walk.values(), call.args, call.kwargs)
+    except ValueError as error:  # jax numbers what is wrong where we have names
+        if traced:
+            _check_shared_leaves(call, out_axes, error, *traced[-1])
+        else:
+            _check_sizes(call, leaf_axes)
+        raise
     return unpack(call, out, groups.join(changed), outcome)
+
+
+def _check_sizes(call: Call, leaf_axes: Sequence[Axis]) -> None:
+    """Raises a ValueError if a leaf has no such axis as it is to be mapped over, or one of another size."""
+    places = leaf_places(call.spec)
+    sizes: dict[int, str] = {}
+    for place, value, axis in zip(places, call.walk.values(), leaf_axes, strict=True):
+        for shape in map(jnp.shape, jax.tree.leaves(value) if isinstance(axis, int) else ()):
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(
+                    f"vmap got {place} of shape {shape}, which has no axis {axis} to map over.\nGive it axis "
+                    "None, for one value that all calls share, or an axis: nnx.split_rngs(splits=...) for "
+                    "random streams, nnx.vmap of a function that makes the module for modules."
+                ) from None
+            sizes.setdefault(shape[axis], f"{place} (shape {shape}, axis {axis})")
+    if len(sizes) > 1:
+        shown = ", ".join(f"{size} in {place}" for size, place in list(sizes.items())[:4])
+        raise ValueError(
+            f"vmap got different sizes of the mapped axis: {shown}. Map over axes of one size."
+        ) from None
+
+
+def _check_shared_leaves(
+    call: Call, out_axes: Any, error: ValueError, outcome: Outcome, axes: Sequence[Axis]
+) -> None:
+    """Raises a ValueError if the function gave a leaf of axis None a value that differs between the calls."""
+    shared = [leaf for leaf, axis in zip(outcome.leaves, axes, strict=True) if axis is None]
+    entry = re.search(r"out_axes\[1\]\[1\]\[\d+\]\[(\d+)\]", str(error))
+    in_output = entry is None and None in jax.tree.leaves(without_objects(out_axes, 0), is_leaf=is_axis)
+    if not shared or in_output or "axis spec None" not in str(error):
+        return
+    names = [shared[int(entry[1])]] if entry and int(entry[1]) < len(shared) else shared
+    structure = outcome.after or call.spec.graphdef
+    paths = leaf_paths(structure.with_roots((*structure.roots, *outcome.outputs)))
+    shown = ", ".join(f"'{'/'.join(map(str, paths[leaf][1:])) or 'the argument itself'}'" for leaf in names)
+    raise ValueError(
+        f"The function that vmap calls gave {shown}, which has axis None, a value that differs between the "
+        "calls, but there is one for all of them.\nGive it an axis, for example by nnx.StateAxes({nnx.Param: "
+        "None, ...: 0}), or reduce the value over the calls (jax.lax.pmean with axis_name)."
+    ) from None

@@ -350,7 +350,7 @@ def test_the_carry_must_keep_its_structure():
     model = nnx.Dict(w=nnx.Variable(jnp.array(0.0)))
     with pytest.raises(ValueError, match="with the same modules"):
         nnx.scan(lambda m, x: (x, x))(model, jnp.ones(2))
-    with pytest.raises(ValueError, match="on a carried module, whose structure must"):
+    with pytest.raises(ValueError, match="with the same modules"):
         nnx.scan(lambda m, x: (nnx.Dict(w=nnx.Variable(m.w + x)), x))(model, jnp.ones(2))
 
 
@@ -487,3 +487,36 @@ def test_a_carried_state_of_another_structure_is_an_error():
     )
     with pytest.raises((ValueError, TypeError), match="structure"):
         grow(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: delattr(m.a, "w"), "'a/w': a Param is gone"),
+        (lambda m: setattr(m, "step", 1), "'step': 0 became 1"),
+        (lambda m: setattr(m, "b", m.a), "'b': a Dict is new"),
+        (lambda m: m.w.set_metadata("note", 1), "'w': a Param became a Param with note=1"),
+    ],
+)
+def test_a_carried_module_must_keep_its_structure(change, message):
+    model = nnx.Dict(a=nnx.Dict(w=nnx.Param(jnp.ones(2))), step=0, w=nnx.Param(jnp.ones(1)))
+
+    def f(model, x):
+        change(model)
+        return model, x
+
+    with pytest.raises(ValueError, match=f"changed the structure of a carried module: {message}. Expected"):
+        nnx.scan(f)(model, jnp.ones(2))
+    nested = nnx.scan(lambda c, x: ((c[0], f(c[1], x)[0]), x))
+    with pytest.raises(ValueError, match=f"structure of a carried module: {message}"):
+        nested((0.0, model), jnp.ones(2))
+
+
+def test_carried_values_must_keep_their_types():
+    model = nnx.Dict(a=nnx.Dict(w=nnx.Param(jnp.ones(2))))
+    for value, got in ((jnp.ones(3), r"float32\[3\]"), (jnp.ones(2, jnp.int32), r"int32\[2\]")):
+        with pytest.raises(
+            TypeError,
+            match=rf"got float32\[2\] at 'a/w' of argument 0, which is carried, and left {got} there",
+        ):
+            nnx.scan(lambda m, x, v=value: (m.a.w.set_value(v) or m, x))(model, jnp.ones(2))

@@ -281,7 +281,9 @@ def test_a_shared_variable_cannot_take_different_values():
     def f(count, x):
         count += x
 
-    with pytest.raises(ValueError, match="got axis spec None but output was batched"):
+    with pytest.raises(
+        ValueError, match="gave 'the argument itself', which has axis None, a value that differs"
+    ):
         nnx.vmap(f, in_axes=(None, 0))(count, jnp.arange(3))
 
 
@@ -289,3 +291,42 @@ def test_a_module_that_was_not_passed_cannot_be_returned():
     model = nnx.Dict(w=nnx.Param(jnp.ones(2)))
     with pytest.raises(nnx.TraceContextError, match="was made outside of nnx"):
         nnx.vmap(lambda x: model)(jnp.ones(2))
+
+
+def batch_of(count):
+    return nnx.vmap(lambda key: nnx.Linear(2, 3, rngs=nnx.Rngs(key)))(
+        jax.random.split(jax.random.key(0), count)
+    )
+
+
+def test_what_cannot_be_mapped_is_named():
+    model = nnx.Dict(layer=nnx.Linear(2, 3, rngs=nnx.Rngs(0)), count=nnx.Variable(jnp.array(0)))
+    with pytest.raises(ValueError, match=r"got 'count' of argument 0 of shape \(\), which has no axis 0"):
+        nnx.vmap(lambda m: 1)(model)
+    with pytest.raises(ValueError, match=r"'default/count' of argument 1 of shape \(\).*\n.*nnx.split_rngs"):
+        nnx.vmap(lambda x, r: r.normal(()))(jnp.ones(2), nnx.Rngs(0))
+    with pytest.raises(
+        ValueError,
+        match=r"different sizes of the mapped axis: 2 in 'bias' of argument 0 .*, 4 in 'bias' of a",
+    ):
+        nnx.vmap(lambda a, b: 1)(batch_of(2), batch_of(4))
+    with pytest.raises(ValueError, match="of my own"):
+        nnx.vmap(fail)(batch_of(2))
+
+
+def fail(model):
+    raise ValueError("of my own")
+
+
+def test_a_shared_variable_that_gets_different_values_is_named():
+    def f(d):
+        d["m"].layer.count.value = d["x"]
+
+    model = nnx.Dict(layer=nnx.Dict(count=nnx.Variable(jnp.array(0.0)), w=nnx.Param(jnp.ones(2))))
+    message = "gave '{}', which has axis None, a value that differs between the calls"
+    with pytest.raises(ValueError, match=message.format("layer/count")):
+        nnx.vmap(f, in_axes=({"m": None, "x": 0},))({"m": model, "x": jnp.ones(3)})
+    with pytest.raises(ValueError, match=message.format("a")):
+        nnx.vmap(lambda x: nnx.Dict(a=nnx.Param(x)), out_axes=None)(jnp.ones(3))
+    with pytest.raises(ValueError, match="at vmap out_axes"):  # no variable: jax says it
+        nnx.vmap(lambda m, x: x, in_axes=(None, 0), out_axes=None)(model, jnp.ones(3))
