@@ -25,12 +25,12 @@ from easyflax.nnx.transforms.lift import (
     bound_object,
     leaves_below,
     pack,
-    pack_positional,
     positional_arguments,
     run,
     slots_in,
     unpack,
 )
+from easyflax.nnx.transforms.repeats import Repeats
 from easyflax.nnx.transforms.retracing import trace_log
 from easyflax.nnx.transforms.sharding import Shardings
 from easyflax.nnx.transforms.stages import Lowered, Traced
@@ -68,20 +68,20 @@ class JitWrapped:
             **{name: value for name, value in options.items() if value is not None},
         }
         self._jitted = jax.jit(_compiled(self._fun), **self._options)
+        self._repeats = Repeats()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._bound:
             args = (*self._bound, *args)
-        call = None if kwargs else pack_positional(args)
+        call = None if kwargs else self._repeats.find(args)
         if call is None:
             call = pack(args, kwargs)
-        values = call.walk.values()
-        try:
             if self._donated:
-                spec = with_donation(call, self._donated)
-                out, changed, outcome = self._jitted(spec, *spec.divide(values), *call.args, **call.kwargs)
-            else:
-                out, changed, outcome = self._jitted(call.spec, (), values, *call.args, **call.kwargs)
+                call = call._replace(spec=with_donation(call, self._donated))
+            self._repeats.note(args, call)
+        values, spec = call.walk.values(), call.spec
+        try:
+            out, changed, outcome = self._jitted(spec, *spec.divide(values), *call.args, **call.kwargs)
         except jax.errors.UnexpectedTracerError as error:
             note_leaks(error, call.spec.graphdef, values)
             raise

@@ -272,36 +272,6 @@ def pack(args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
     return Call(objects, spec, found, args, kwargs)
 
 
-def pack_positional(args: tuple[Any, ...]) -> Call | None:
-    """Does what `pack` does, as quickly as Python can, for the usual case: objects are arguments of their
-    own, each only once.
-
-    Returns None in any other case.
-    """
-    rest = list(args)
-    objects: list[Any] = []
-    places: list[int] = []
-    for place, value in enumerate(args):
-        kind = _kinds.get(type(value))
-        if kind == _PLAIN:
-            continue
-        if kind != _OBJECT:
-            return None
-        objects.append(value)
-        places.append(place)
-        rest[place] = None
-    found = walk(*objects)
-    key = tuple(places)
-    spec = found.specs.get(key)
-    if spec is None:
-        if len(set(map(id, objects))) < len(objects):
-            return None
-        spec = found.specs[key] = Spec(
-            found.graphdef, tuple((place, index) for index, place in enumerate(places))
-        )
-    return Call(objects, spec, found, rest, {})
-
-
 def run(
     f: Callable[..., Any],
     spec: Spec,
