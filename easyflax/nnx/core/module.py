@@ -122,6 +122,8 @@ class Pytree(Tracked):
         _register_pytree(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "__orig_class__":  # `nnx.List[int](...)`: typing bears with those that do not take it
+            raise AttributeError(name)
         self._check_can_update(name)
         if isinstance(value, dataclasses.Field) and "nnx_value" in value.metadata:
             self._set_mark(name, not value.metadata["static"])

@@ -291,7 +291,7 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("value", "raw_value"):
             object.__setattr__(self, name, value)
-        elif name in _SLOTS or hasattr(type(self), name):
+        elif name in _SLOTS or name == "__orig_class__" or hasattr(type(self), name):
             raise AttributeError(
                 f"Cannot set '{name}' of a {type(self).__name__}; set its value with [...] or its metadata "
                 "with set_metadata."

@@ -7,7 +7,7 @@ out for each step, and put back after it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from easyflax.nnx.core.variables import Param, Variable
 
 if TYPE_CHECKING:
     import optax
+
+M = TypeVar("M")  # the model
 
 __all__ = ["ModelAndOptimizer", "OptArray", "OptState", "OptVariable", "Optimizer"]
 
@@ -37,7 +39,7 @@ class OptVariable(OptState):
     """State that belongs to one parameter, such as its momentum; it carries that parameter's metadata."""
 
 
-class Optimizer(Pytree):
+class Optimizer(Pytree, Generic[M]):
     """Updates the variables of a model in place, by an optax transformation.
 
     There are two spellings. With `wrt`, the optimizer holds no model: `Optimizer(model, tx, wrt=nnx.Param)`
@@ -132,7 +134,7 @@ class Optimizer(Pytree):
         return grads
 
 
-class ModelAndOptimizer(Optimizer):
+class ModelAndOptimizer(Optimizer[M]):
     """An `Optimizer` that keeps a reference to its model: `update(grads)`.
 
     Args:

@@ -63,6 +63,10 @@ class NodeStates:
             )
         return self.states[0]
 
+    def replace(self, **fields: Any) -> NodeStates:
+        """Returns a copy with some fields replaced."""
+        return dataclasses.replace(self, **fields)
+
     @classmethod
     def from_split(
         cls, graphdef: GraphDef[Any] | None, state: Any, /, *states: Any, metadata: Any = None

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from easyflax import nnx
@@ -404,3 +405,12 @@ def test_marks_survive_jax_transforms():
     module.number = 3
     assert "number" in nnx.state(module)
     assert nnx.graphdef(module) == nnx.graphdef(Mixed())
+
+
+def test_classes_made_with_type_arguments_are_as_without():
+    table, weight = nnx.Dict[str, int](a=1), nnx.Param[jax.Array](jnp.ones(2))
+    assert dict(table) == {"a": 1}
+    assert weight.get_metadata() == {}
+    assert nnx.graphdef(nnx.List[int]([1])) == nnx.graphdef(nnx.List([1]))
+    optimizer = nnx.Optimizer[Scale](Scale(2), optax.sgd(0.1), wrt=nnx.Param)
+    assert nnx.graphdef(optimizer) == nnx.graphdef(nnx.clone(optimizer))

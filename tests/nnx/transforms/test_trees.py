@@ -112,6 +112,7 @@ def test_inconsistent_aliasing_names_both_paths():
 
 def test_node_states_say_what_they_lack():
     states = nnx.NodeStates.from_states(1, 2)
+    assert states.replace(states=(3,)).state == 3
     with pytest.raises(ValueError, match="have no graphdef"):
         states.graphdef  # noqa: B018
     with pytest.raises(ValueError, match="have 2 states, expected one"):
