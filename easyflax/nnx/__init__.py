@@ -63,7 +63,6 @@ from easyflax.nnx.core.flattening import (
     unflatten,
 )
 from easyflax.nnx.core.graph import (
-    call,
     clone,
     graphdef,
     merge,
@@ -74,6 +73,7 @@ from easyflax.nnx.core.graph import (
     update,
     variables,
 )
+from easyflax.nnx.core.graph_calls import call
 from easyflax.nnx.core.graph_maps import (
     as_pure,
     map,
@@ -95,18 +95,20 @@ from easyflax.nnx.core.iteration import (
     iter_modules,
     set_metadata,
 )
-from easyflax.nnx.core.module import (
+from easyflax.nnx.core.marks import (
     Data,
+    Static,
+    data,
+    register_data_type,
+    static,
+)
+from easyflax.nnx.core.module import (
     M,
     Module,
     Object,
     Pytree,
-    Static,
-    data,
     first_from,
     is_data,
-    register_data_type,
-    static,
 )
 from easyflax.nnx.core.notebook import (
     display,

@@ -14,7 +14,6 @@ from easyflax.nnx.core.contexts import (
 from easyflax.nnx.core.filters import Key, PathParts
 from easyflax.nnx.core.flattening import flatten, unflatten
 from easyflax.nnx.core.graph import (
-    call,
     clone,
     graphdef,
     merge,
@@ -25,6 +24,7 @@ from easyflax.nnx.core.graph import (
     update,
     variables,
 )
+from easyflax.nnx.core.graph_calls import call
 from easyflax.nnx.core.graph_maps import as_pure, map, pure, recursive_map
 from easyflax.nnx.core.graph_state import GraphState, PureState
 from easyflax.nnx.core.graphdef import GraphDef

@@ -4,15 +4,17 @@ Flax."""
 from __future__ import annotations
 
 from easyflax.nnx.core.dataclass import check_pytree, dataclass, has_data
-from easyflax.nnx.core.module import (
+from easyflax.nnx.core.marks import (
     Data,
-    Object,
-    Pytree,
     Static,
     data,
-    is_data,
     register_data_type,
     static,
+)
+from easyflax.nnx.core.module import (
+    Object,
+    Pytree,
+    is_data,
 )
 
 __all__ = [

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Any, TypeVar, overload
 
-from easyflax.nnx.core.module import Module, data, set_item, set_marks, static
+from easyflax.nnx.core.marks import data, static
+from easyflax.nnx.core.module import Module, set_item, set_marks
 
 A = TypeVar("A")
 
-__all__ = ["Dict", "List", "data", "static"]
+__all__ = ["Dict", "List"]
 
 
 class Dict(Module, MutableMapping[str, A]):

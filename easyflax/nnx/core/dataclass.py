@@ -8,7 +8,8 @@ from typing import Any, TypeVar, dataclass_transform, overload
 
 import jax
 
-from easyflax.nnx.core.module import Pytree, data, is_data, static
+from easyflax.nnx.core.marks import data, static
+from easyflax.nnx.core.module import Pytree, is_data
 
 T = TypeVar("T")
 

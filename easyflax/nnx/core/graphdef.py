@@ -187,7 +187,7 @@ class GraphDef(Generic[A]):
 
         Methods can be called as well: `graphdef.apply(state).method(x)`.
         """
-        from easyflax.nnx.core.graph import apply_graphdef
+        from easyflax.nnx.core.graph_calls import apply_graphdef
 
         return apply_graphdef(self, state, *states)
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import operator
-import typing
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any, ClassVar, TypeVar
@@ -32,6 +31,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey, SequenceKey
 
 from easyflax.errors import TraceContextError
+from easyflax.nnx.core.marks import DATA_TYPES, declared_marks
 from easyflax.nnx.core.tracking import Tracked, wrong_trace
 from easyflax.nnx.core.variables import Intermediate, Perturbation, Variable
 
@@ -40,62 +40,15 @@ T = TypeVar("T")
 M = TypeVar("M", bound="Module")
 
 _MISSING: Any = object()
-DATA_TYPES: set[type] = set()
-_NEVER_DATA = frozenset(
-    (str, int, float, bool, complex, bytes, type(None), type, FunctionType)
-)  # at a glance
+# At a glance:
+_NEVER_DATA = frozenset((str, int, float, bool, complex, bytes, type(None), type, FunctionType))
 _first = operator.itemgetter(0)
-_ANNOTATED_DATA, _ANNOTATED_STATIC = "__data__", "__static__"
-
-if typing.TYPE_CHECKING:
-    Data = typing.Annotated[T, _ANNOTATED_DATA]
-    Static = typing.Annotated[T, _ANNOTATED_STATIC]
-else:
-    Data = typing.Annotated[T, _ANNOTATED_DATA]
-    Static = typing.Annotated[T, _ANNOTATED_STATIC]
-
-
-def data(value: Any = _MISSING, /, **field_options: Any) -> Any:
-    """Marks the attribute it is assigned to as data; without a value, a dataclass field that is data.
-
-    >>> from easyflax import nnx
-    >>> class Counter(nnx.Module):
-    ...     def __init__(self):
-    ...         self.count = nnx.data(0)
-    >>> nnx.state(Counter()).count
-    0
-    """
-    return _mark(value, field_options, is_data=True)
-
-
-def static(value: Any = _MISSING, /, **field_options: Any) -> Any:
-    """Marks the attribute it is assigned to as static; without a value, a dataclass field that is static."""
-    return _mark(value, field_options, is_data=False)
-
-
-def _mark(value: Any, options: dict[str, Any], *, is_data: bool) -> Any:
-    if value is not _MISSING and options:
-        raise TypeError(
-            f"Got both a value and the field options {sorted(options)}. Pass a value to mark an attribute on "
-            "assignment, or field "
-            "options to declare a dataclass field."
-        )
-    metadata = {**(options.pop("metadata", None) or {}), "static": not is_data}
-    if value is not _MISSING:
-        metadata["nnx_value"] = value
-    return dataclasses.field(**options, metadata=metadata)
 
 
 def is_data(value: Any, /) -> bool:
     """Says whether an attribute with this value is data of itself: an array, a variable, a module, or a
     registered type."""
     return isinstance(value, (jax.Array, np.ndarray, Variable, Pytree)) or type(value) in DATA_TYPES
-
-
-def register_data_type(cls: type[T], /) -> type[T]:
-    """Makes values of type `cls` data wherever they are assigned; usable as a decorator."""
-    DATA_TYPES.add(cls)
-    return cls
 
 
 class Pytree(Tracked):
@@ -118,7 +71,7 @@ class Pytree(Tracked):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         kwargs.pop("pytree", None)  # flax's opt-out: all our objects work both ways
         super().__init_subclass__(**kwargs)
-        cls._class_marks = _declared_marks(cls)
+        cls._class_marks = declared_marks(cls)
         _register_pytree(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -234,27 +187,6 @@ def sorted_items(owner: Pytree) -> list[tuple[Any, Any]]:
 
 def _type_aware(item: tuple[Any, Any]) -> tuple[int, Any]:
     return (0 if isinstance(item[0], int) else 1, item[0])
-
-
-def _declared_marks(cls: type) -> dict[str, bool]:
-    """Attributes declared at class level as data or static: by `nnx.data()`, `nnx.static()`,
-    `nnx.Data[...]` or `nnx.Static[...]`."""
-    marks: dict[str, bool] = {}
-    for base in reversed(cls.__mro__[1:]):
-        marks.update(vars(base).get("_class_marks", {}))
-    for name, annotation in vars(cls).get("__annotations__", {}).items():
-        if isinstance(annotation, str):
-            head = annotation.split("[")[0].rsplit(".", 1)[-1]
-            found = {"Data": True, "Static": False}.get(head) if "[" in annotation else None
-        else:
-            tags = getattr(annotation, "__metadata__", ())
-            found = True if _ANNOTATED_DATA in tags else False if _ANNOTATED_STATIC in tags else None
-        if found is not None:
-            marks[name] = found
-    for name, value in vars(cls).items():
-        if isinstance(value, dataclasses.Field) and "static" in value.metadata:
-            marks[name] = not value.metadata["static"]
-    return marks
 
 
 # -- jax's pytrees
@@ -456,19 +388,14 @@ def first_from(*values: Any, error_msg: str) -> Any:
 
 
 __all__ = [
-    "Data",
     "Intermediate",
     "M",
     "Module",
     "Object",
     "Pytree",
-    "Static",
-    "data",
     "first_from",
     "is_data",
     "new_object",
-    "register_data_type",
     "set_item",
     "sorted_items",
-    "static",
 ]

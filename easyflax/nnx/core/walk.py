@@ -32,7 +32,8 @@ from easyflax.nnx.core.graphdef import (
     VariableDef,
     static_ref,
 )
-from easyflax.nnx.core.module import DATA_TYPES, Pytree, sorted_items
+from easyflax.nnx.core.marks import DATA_TYPES
+from easyflax.nnx.core.module import Pytree, sorted_items
 from easyflax.nnx.core.state import type_aware
 from easyflax.nnx.core.tracking import Token, Tracked, current_trace, running_transform, set_walks
 from easyflax.nnx.core.variables import Variable, store_raw

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.nnx.core import graph
-from easyflax.nnx.core.containers import data
 from easyflax.nnx.core.filters import Filter
+from easyflax.nnx.core.marks import data
 from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.variables import Param, Variable

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.nnx.core.graphdef import GraphDef
-from easyflax.nnx.core.module import Module, static
+from easyflax.nnx.core.marks import static
+from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.state import State
 
 if TYPE_CHECKING:
