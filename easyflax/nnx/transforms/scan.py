@@ -160,7 +160,12 @@ def _run_loop(
     # All inputs of a step in one list: the values of the modules, then the leaves of the arguments.
     inputs = [*call.walk.values(), *arg_leaves]
     axes = [*leaf_axes, *arg_axes]
-    static = {i: x for i, x in enumerate(inputs) if is_slot(x) or (axes[i] is None and not _has_array(x))}
+    # Numbers in variables are arrays inside; those in arguments stay what they are.
+    static = {
+        i: x
+        for i, (x, axis) in enumerate(zip(inputs, axes, strict=True))
+        if is_slot(x) or (axis is None and not _has_array(x, or_number=i < len(leaf_axes)))
+    }
     step = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
     step = _known(steps, step)
     carry = [inputs[i] for i in step.carried], [inputs[i] for i in step.constant]
@@ -393,5 +398,6 @@ def _moved(value: Any, source: Axis, destination: Axis) -> Any:
     return jax.tree.map(lambda array: jnp.moveaxis(jnp.asarray(array), source, destination), value)
 
 
-def _has_array(value: Any) -> bool:
-    return any(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in jax.tree.leaves(value))
+def _has_array(value: Any, *, or_number: bool) -> bool:
+    kinds = (jax.Array, np.ndarray, np.generic, *((int, float, complex) if or_number else ()))
+    return any(isinstance(leaf, kinds) for leaf in jax.tree.leaves(value))

@@ -151,8 +151,10 @@ def _check_shared_leaves(
     structure = outcome.after or call.spec.graphdef
     paths = leaf_paths(structure.with_roots((*structure.roots, *outcome.outputs)))
     shown = ", ".join(f"'{'/'.join(map(str, paths[leaf][1:])) or 'the argument itself'}'" for leaf in names)
+    axis = re.search(r"batched on axis (-?\d+)", str(error))
     raise ValueError(
-        f"The function that vmap calls gave {shown}, which has axis None, a value that differs between the "
-        "calls, but there is one for all of them.\nGive it an axis, for example by nnx.StateAxes({nnx.Param: "
-        "None, ...: 0}), or reduce the value over the calls (jax.lax.pmean with axis_name)."
+        f"at vmap, {shown}: got axis spec None but output was batched on axis {axis[1] if axis else '?'}: "
+        "the function gave it a value that differs between the calls, but there is one for all of them.\n"
+        "Give it an axis, for example by nnx.StateAxes({nnx.Param: None, ...: 0}), or reduce the value over "
+        "the calls (jax.lax.pmean with axis_name)."
     ) from None

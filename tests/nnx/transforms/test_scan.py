@@ -520,3 +520,16 @@ def test_carried_values_must_keep_their_types():
             match=rf"got float32\[2\] at 'a/w' of argument 0, which is carried, and left {got} there",
         ):
             nnx.scan(lambda m, x, v=value: (m.a.w.set_value(v) or m, x))(model, jnp.ones(2))
+
+
+def test_numbers_in_variables_are_arrays_inside_and_those_in_arguments_stay_numbers():
+    def f(count, flag, x):
+        assert flag is True
+        count[...] += 1
+        return x * count
+
+    count = nnx.Cache(2)
+    with pytest.warns(UserWarning, match="changed 'the argument itself', which has axis None"):
+        out = nnx.scan(f, in_axes=(None, None, 0), out_axes=0)(count, True, jnp.ones(2))
+    assert out.tolist() == [3, 3]
+    assert count.get_value() == 2
