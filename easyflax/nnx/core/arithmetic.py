@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import jax
+
+A = TypeVar("A")
 
 
-class ActsAsValue:
+class ActsAsValue(Generic[A]):
     """Base of variables: forwards operators, indexing and conversions to `get_value` and `set_value`."""
 
     __slots__ = ()
@@ -36,6 +41,12 @@ class ActsAsValue:
     def __dlpack_device__(self) -> Any:
         return self.get_value().__dlpack_device__()
 
+    @overload
+    def __getitem__(self, index: EllipsisType) -> A: ...
+    @overload
+    def __getitem__(self: ActsAsValue[jax.Array], index: Any) -> jax.Array: ...
+    @overload
+    def __getitem__(self, index: Any) -> Any: ...
     def __getitem__(self, index: Any) -> Any:
         return self.get_value(index=index)
 
@@ -67,6 +78,24 @@ class ActsAsValue:
 
     def __format__(self, spec: str) -> str:
         return format(self.get_value(), spec) if spec else repr(self)
+
+    if TYPE_CHECKING:  # what `_add_operators` adds
+
+        def _operator(self, other: Any, /) -> Any: ...
+
+        __add__ = __sub__ = __mul__ = __matmul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _operator
+        __radd__ = __rsub__ = __rmul__ = __rmatmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = _operator
+        __rpow__ = __lshift__ = __rshift__ = __and__ = __xor__ = __or__ = __rand__ = __rxor__ = _operator
+        __ror__ = __rlshift__ = __rrshift__ = __lt__ = __le__ = __gt__ = __ge__ = _operator
+
+        def __neg__(self) -> Any: ...
+        def __pos__(self) -> Any: ...
+        def __abs__(self) -> Any: ...
+        def __invert__(self) -> Any: ...
+        def __int__(self) -> int: ...
+        def __float__(self) -> float: ...
+        def __complex__(self) -> complex: ...
+        def __index__(self) -> int: ...
 
 
 def _value_of(operand: Any) -> Any:

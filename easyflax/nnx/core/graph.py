@@ -14,7 +14,7 @@ again, look through them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import jax
 
@@ -65,6 +65,12 @@ def _as_state(group: list[tuple[Path, Any]]) -> Any:
     return group[0][1] if len(group) == 1 and group[0][0] == () else from_flat_state(group)
 
 
+@overload
+def split(node: A, only: Filter = ..., /) -> tuple[GraphDef[A], State]: ...
+@overload
+def split(
+    node: A, first: Filter, second: Filter, /, *filters: Filter
+) -> tuple[GraphDef[A], State, State, *tuple[State, ...]]: ...
 def split(node: Any, *filters: Filter) -> Any:
     """Splits a module into its structure and its state.
 
@@ -88,6 +94,12 @@ def graphdef(node: A) -> GraphDef[A]:
     return walk(node).graphdef
 
 
+@overload
+def state(node: Any, only: Filter = ..., /) -> State: ...
+@overload
+def state(
+    node: Any, first: Filter, second: Filter, /, *filters: Filter
+) -> tuple[State, State, *tuple[State, ...]]: ...
 def state(node: Any, *filters: Filter) -> Any:
     """Returns the state of a module: all of it, or one state for each filter. Leaves that match no filter
     are left out."""
@@ -99,7 +111,13 @@ def state(node: Any, *filters: Filter) -> Any:
 variables = state
 
 
-def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables: bool = True) -> Any:
+def merge(
+    graphdef: GraphDef[A] | GraphState[A],
+    /,
+    *states: Any,
+    copy: bool = False,
+    recreate_variables: bool = True,
+) -> A:
     """Puts a module together again from its structure and its states (or nested dicts); the reverse of
     `split`, and of `unpack`.
 
@@ -305,6 +323,12 @@ def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, jax.Array) else value
 
 
+@overload
+def pop(node: Any, only: Filter, /) -> State: ...
+@overload
+def pop(
+    node: Any, first: Filter, second: Filter, /, *filters: Filter
+) -> tuple[State, State, *tuple[State, ...]]: ...
 def pop(node: Any, *filters: Filter) -> Any:
     """Takes the leaves that match a filter out of a module and returns them, one state for each filter.
 

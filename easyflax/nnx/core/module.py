@@ -65,7 +65,7 @@ class Pytree(Tracked):
 
     _class_marks: ClassVar[dict[str, bool]] = {}
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+    def __new__(cls: type[P], *_args: Any, **_kwargs: Any) -> P:
         return new_object(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,11 @@ from easyflax.nnx.core.graph_maps import recursive_map
 from easyflax.nnx.core.iteration import iter_graph
 from easyflax.nnx.core.rngs import Rngs, RngStream
 
+A = TypeVar("A")
 F = TypeVar("F", bound=Callable[..., Any])
 Shape = int | tuple[int, ...]
+Shapes = Mapping[Filter, Shape | None] | Shape | None  # for all streams, or by filter
+Forks = Filter | Sequence[Filter]
 Policy = Callable[[Path, jax.Array, tuple[int, ...]], jax.Array]
 
 _MISSING: Any = object()
@@ -70,6 +73,10 @@ def restore_rngs(backups: Iterable[Any], /) -> None:
             stream.count.set_value(count[0])
 
 
+@overload
+def split_rngs(node: Any, /, *, splits: Shape, only: Filter = ..., squeeze: bool = False) -> RngBackups: ...
+@overload
+def split_rngs(*, splits: Shape, only: Filter = ..., squeeze: bool = False) -> Callable[[F], F]: ...
 def split_rngs(node: Any = _MISSING, /, *, splits: Shape, only: Filter = ..., squeeze: bool = False) -> Any:
     """Splits each random stream of a model into `splits` independent ones, in place.
 
@@ -120,7 +127,11 @@ def split_rngs(node: Any = _MISSING, /, *, splits: Shape, only: Filter = ..., sq
     return RngBackups(backups)
 
 
-def fork_rngs(node: Any = _MISSING, /, *, split: Mapping[Filter, Shape | None] | Shape | None = None) -> Any:
+@overload
+def fork_rngs(node: Any, /, *, split: Shapes = None) -> RngBackups: ...
+@overload
+def fork_rngs(*, split: Shapes = None) -> Callable[[F], F]: ...
+def fork_rngs(node: Any = _MISSING, /, *, split: Shapes = None) -> Any:
     """Gives each random stream of a model a new key, drawn from its own, in place.
 
     Args:
@@ -151,13 +162,21 @@ def fork_rngs(node: Any = _MISSING, /, *, split: Mapping[Filter, Shape | None] |
     return RngBackups(backups)
 
 
+@overload
+def with_rngs(
+    node: A, /, *, split: Shapes = ..., fork: Forks = ..., broadcast: Shapes = ..., only: Filter = ...
+) -> A: ...
+@overload
+def with_rngs(
+    *, split: Shapes = ..., fork: Forks = ..., broadcast: Shapes = ..., only: Filter = ...
+) -> Callable[[F], F]: ...
 def with_rngs(
     node: Any = _MISSING,
     /,
     *,
-    split: Mapping[Filter, Shape] | Shape | None = None,
-    fork: Filter | Sequence[Filter] = None,
-    broadcast: Mapping[Filter, Shape] | Shape | None = None,
+    split: Shapes = None,
+    fork: Forks = None,
+    broadcast: Shapes = None,
     only: Filter = True,
 ) -> Any:
     """Returns a model with the same variables but for its random streams, which are split, forked or

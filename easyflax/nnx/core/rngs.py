@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,10 @@ class _Draws:
 
     def __call__(self) -> jax.Array:
         raise NotImplementedError
+
+    if TYPE_CHECKING:  # the methods are added below
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class RngStream(_Draws, Pytree):
@@ -134,7 +138,7 @@ class Rngs(_Draws, Pytree):
             f"nnx.Rngs(0, {name}=1)."
         )
 
-    def __getattr__(self, name: str) -> RngStream:
+    def __getattr__(self, name: str) -> Any:  # a stream; to type checkers also a method of `_Draws`
         if name.startswith("__"):
             raise AttributeError(name)
         return self._stream(name, AttributeError)

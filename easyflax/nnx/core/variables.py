@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 import jax
 from jax.tree_util import GetAttrKey
@@ -53,7 +53,7 @@ class Lender(Protocol):
         ...
 
 
-class Variable(ActsAsValue, Tracked, Generic[A]):
+class Variable(ActsAsValue[A], Tracked, Generic[A]):
     """A mutable reference to a value, with a kind (its class) and metadata.
 
     Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`,
@@ -123,6 +123,10 @@ class Variable(ActsAsValue, Tracked, Generic[A]):
         """Returns the value to store at creation; for subclasses to override."""
         return value
 
+    @overload
+    def get_value(self) -> A: ...
+    @overload
+    def get_value(self, *, index: Any) -> Any: ...
     def get_value(self, *, index: Any = _MISSING) -> Any:
         """Returns the value, or `value[index]`, after the `on_get_value` hooks."""
         value: Any = self._raw_value

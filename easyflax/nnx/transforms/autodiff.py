@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.nnx.core.filters import Everything, Filter, OfType, reads_structure_only, to_predicate
+from easyflax.nnx.core.signatures import adds_gradients, returns_gradients
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.variables import Param, Variable
 from easyflax.nnx.transforms.lift import (
@@ -49,10 +50,14 @@ class DiffState:
     filter: Filter = Param
 
 
+Argnums = int | DiffState | Sequence[int | DiffState]
+
+
+@returns_gradients
 def grad(
     f: Any = _MISSING,
     *,
-    argnums: int | DiffState | Sequence[int | DiffState] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
@@ -89,10 +94,11 @@ def grad(
     return named_like(f, gradient)
 
 
+@adds_gradients
 def value_and_grad(
     f: Any = _MISSING,
     *,
-    argnums: int | DiffState | Sequence[int | DiffState] = 0,
+    argnums: Argnums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,

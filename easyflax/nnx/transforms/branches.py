@@ -16,6 +16,7 @@ import jax
 from easyflax.nnx.core.differences import structure_differences
 from easyflax.nnx.core.filters import Path
 from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, Ref
+from easyflax.nnx.core.signatures import R
 from easyflax.nnx.transforms.control_flow import (
     first_difference_of_trees,
     first_difference_of_types,
@@ -44,7 +45,7 @@ from easyflax.nnx.transforms.lift import (
 _OBJECTS = (NODE, VARIABLE)
 
 
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+def cond(pred: Any, true_fun: Callable[..., R], false_fun: Callable[..., R], *operands: Any) -> R:
     """Calls one of two functions of modules and arrays, as `jax.lax.cond` does for arrays.
 
     Args:
@@ -84,7 +85,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     )
 
 
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(index: Any, branches: Sequence[Callable[..., R]], *operands: Any) -> R:
     """Calls one of several functions of modules and arrays, as `jax.lax.switch` does for arrays.
 
     Args:

@@ -8,12 +8,13 @@ from typing import Any
 
 from jax.experimental import checkify as jax_checkify
 
+from easyflax.nnx.core.signatures import P, R
 from easyflax.nnx.transforms.lift import bound_object, named_like, pack, run, unpack
 
 
 def checkify(
-    f: Callable[..., Any], errors: frozenset[Any] = jax_checkify.user_checks
-) -> Callable[..., tuple[jax_checkify.Error, Any]]:
+    f: Callable[P, R], errors: frozenset[Any] = jax_checkify.user_checks
+) -> Callable[P, tuple[jax_checkify.Error, R]]:
     """Returns a function that also says whether a check failed, as `jax.experimental.checkify.checkify` does.
 
     Args:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from easyflax.nnx.core.differences import structure_differences
 from easyflax.nnx.core.filters import Filter, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef, assemble, make_variables, resolve_root
+from easyflax.nnx.core.signatures import P, R
 from easyflax.nnx.transforms.autodiff import DiffState
 from easyflax.nnx.transforms.lift import (
     Call,
@@ -45,18 +46,17 @@ from easyflax.nnx.transforms.tangents import (
     with_defaults,
 )
 
-C = TypeVar("C", bound="CustomDerivative")
 Flat = tuple[list[Any], list[Any], list[Any]]
 
 
-class CustomDerivative:
+class CustomDerivative(Generic[P, R]):
     """A function of modules with a derivative of its own: base of what the two decorators return.
 
     Attributes:
         name: of the function, for messages.
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Any, transform: str) -> None:
+    def __init__(self, fun: Callable[P, R], nondiff_argnums: Any, transform: str) -> None:
         if not callable(fun):
             raise TypeError(
                 f"nnx.{transform} got a {type(fun).__name__}, expected a function.\nPass the function to "
@@ -68,14 +68,14 @@ class CustomDerivative:
         self._fun, self._bound = bound_object(fun)
         self._nondiff = _nondiff_filters(nondiff_argnums, len(self._bound), transform)
 
-    def __get__(self: C, instance: Any, owner: Any = None) -> C:
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
         method = object.__new__(type(self))
         vars(method).update(vars(self), _bound=(instance,))
         return method
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._call((*self._bound, *args), kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 
-from easyflax.nnx.transforms.autodiff import DiffState
+from easyflax.nnx.core.signatures import P, R
+from easyflax.nnx.transforms.autodiff import Argnums
 from easyflax.nnx.transforms.custom_derivatives import CustomDerivative, Operands, aligned
 from easyflax.nnx.transforms.lift import Outcome, is_object, is_slot, run, unpack
 from easyflax.nnx.transforms.tangents import (
@@ -28,9 +29,11 @@ from easyflax.nnx.transforms.tangents import (
 _MISSING: Any = object()
 
 
-def custom_jvp(
-    fun: Any = _MISSING, *, nondiff_argnums: int | DiffState | Sequence[int | DiffState] = ()
-) -> Any:
+@overload
+def custom_jvp(fun: Callable[P, R], *, nondiff_argnums: Argnums = ()) -> CustomJvp[P, R]: ...
+@overload
+def custom_jvp(*, nondiff_argnums: Argnums = ()) -> Callable[[Callable[P, R]], CustomJvp[P, R]]: ...
+def custom_jvp(fun: Any = _MISSING, *, nondiff_argnums: Argnums = ()) -> Any:
     """Gives a function of modules and arrays a derivative of its own, as `jax.custom_jvp` does for arrays.
 
     The derivative is set by `fun.defjvp(rule)`, or for each argument by `fun.defjvps(rule0, rule1, ...)`.
@@ -74,10 +77,10 @@ def custom_jvp(
     return CustomJvp(fun, nondiff_argnums)
 
 
-class CustomJvp(CustomDerivative):
+class CustomJvp(CustomDerivative[P, R]):
     """A function with a derivative set by `defjvp` or `defjvps`; call it like the function."""
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Any = ()) -> None:
+    def __init__(self, fun: Callable[P, R], nondiff_argnums: Any = ()) -> None:
         super().__init__(fun, nondiff_argnums, "custom_jvp")
         self._rules: list[tuple[Callable[..., Any], bool]] = []  # shared by bound copies
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import jax
 
-from easyflax.nnx.transforms.autodiff import DiffState
+from easyflax.nnx.core.signatures import P, R
+from easyflax.nnx.transforms.autodiff import Argnums
 from easyflax.nnx.transforms.custom_derivatives import CustomDerivative, Operands, aligned, freeze, thaw
 from easyflax.nnx.transforms.lift import Outcome, run, unpack
 from easyflax.nnx.transforms.tangents import (
@@ -23,9 +24,11 @@ from easyflax.nnx.transforms.tangents import (
 _MISSING: Any = object()
 
 
-def custom_vjp(
-    fun: Any = _MISSING, *, nondiff_argnums: int | DiffState | Sequence[int | DiffState] = ()
-) -> Any:
+@overload
+def custom_vjp(fun: Callable[P, R], *, nondiff_argnums: Argnums = ()) -> CustomVjp[P, R]: ...
+@overload
+def custom_vjp(*, nondiff_argnums: Argnums = ()) -> Callable[[Callable[P, R]], CustomVjp[P, R]]: ...
+def custom_vjp(fun: Any = _MISSING, *, nondiff_argnums: Argnums = ()) -> Any:
     """Gives a function of modules and arrays a derivative of its own, as `jax.custom_vjp` does for arrays.
 
     The derivative is set by `fun.defvjp(fwd, bwd)`:
@@ -78,10 +81,10 @@ def custom_vjp(
     return CustomVjp(fun, nondiff_argnums)
 
 
-class CustomVjp(CustomDerivative):
+class CustomVjp(CustomDerivative[P, R]):
     """A function with a derivative set by `defvjp`; call it like the function."""
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Any = ()) -> None:
+    def __init__(self, fun: Callable[P, R], nondiff_argnums: Any = ()) -> None:
         super().__init__(fun, nondiff_argnums, "custom_vjp")
         self._rules: list[tuple[Callable[..., Any], Callable[..., Any], bool]] = []  # shared by bound copies
 

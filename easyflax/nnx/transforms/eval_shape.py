@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AbstractMesh, NamedSharding
 
 from easyflax.nnx.core.graph import clone, split
+from easyflax.nnx.core.signatures import R
 from easyflax.nnx.core.spmd import abstract_value
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.lift import (
@@ -26,7 +27,7 @@ from easyflax.nnx.transforms.lift import (
 )
 
 
-def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def eval_shape(f: Callable[..., R], *args: Any, **kwargs: Any) -> R:
     """Returns the output of `f` with `jax.ShapeDtypeStruct`s in place of arrays; modules made inside are
     abstract modules.
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import jax
 
+from easyflax.nnx.core.signatures import O, P, R, Transform
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.eval_shape import eval_shape
 from easyflax.nnx.transforms.groups import Grouped, Groups
@@ -35,16 +36,19 @@ from easyflax.nnx.transforms.retracing import trace_log
 from easyflax.nnx.transforms.sharding import Shardings
 from easyflax.nnx.transforms.stages import Lowered, Traced
 
+Q = ParamSpec("Q")
+R_co = TypeVar("R_co", covariant=True)
+
 _MISSING: Any = object()
 _LEADING = 3  # arguments of the compiled function before the user's: spec, donated values, other values
 
 
-class JitWrapped:
+class JitWrapped(Generic[P, R_co]):
     """A function compiled by `nnx.jit`; call it like the function."""
 
     def __init__(
         self,
-        fun: Callable[..., Any],
+        fun: Callable[P, R_co],
         *,
         static_argnums: int | Sequence[int] | None = None,
         static_argnames: str | Iterable[str] | None = None,
@@ -70,9 +74,9 @@ class JitWrapped:
         self._jitted = jax.jit(_compiled(self._fun), **self._options)
         self._repeats = Repeats()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         if self._bound:
-            args = (*self._bound, *args)
+            args = (*self._bound, *args)  # type: ignore[assignment]
         call = None if kwargs else self._repeats.find(args)
         if call is None:
             call = pack(args, kwargs)
@@ -87,6 +91,12 @@ class JitWrapped:
             raise
         return unpack(call, out, changed, outcome)
 
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> JitWrapped[P, R_co]: ...
+    @overload
+    def __get__(
+        self: JitWrapped[Concatenate[Any, Q], R_co], instance: object, owner: Any = None
+    ) -> JitWrapped[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
@@ -150,7 +160,7 @@ class JitWrapped:
         return self._jitted
 
 
-class ShardedJitWrapped(JitWrapped):
+class ShardedJitWrapped(JitWrapped[P, R_co]):
     """A function compiled by `nnx.jit` with shardings.
 
     Values travel in groups (see `sharding.py`), and since jax wants a sharding for each argument, there is a
@@ -201,6 +211,24 @@ class ShardedJitWrapped(JitWrapped):
         return unpack(call, out, Groups.join(changed), outcome)
 
 
+class Jit(Protocol[O]):
+    """The type of `nnx.jit`."""
+
+    @overload
+    def __call__(self, fun: Callable[P, R], *args: O.args, **options: O.kwargs) -> JitWrapped[P, R]: ...
+    @overload
+    def __call__(
+        self, *args: O.args, **options: O.kwargs
+    ) -> Callable[[Callable[P, R]], JitWrapped[P, R]]: ...
+
+
+def _typed(transform: Transform[O]) -> Jit[O]:
+    """Declares `nnx.jit`, as `keeps_signature` does other transforms."""
+    typed: Any = transform
+    return typed
+
+
+@_typed
 def jit(
     fun: Any = _MISSING,
     *,
@@ -276,8 +304,8 @@ def jit(
 
 
 def make_jit_wrapped(
-    fun: Callable[..., Any], *, in_shardings: Any, out_shardings: Any, **options: Any
-) -> JitWrapped:
+    fun: Callable[P, R], *, in_shardings: Any, out_shardings: Any, **options: Any
+) -> JitWrapped[P, R]:
     """Returns what `nnx.jit` returns, with options as `JitWrapped` takes them."""
     if in_shardings is None and out_shardings is None:
         return JitWrapped(fun, **options)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from easyflax.nnx.core.signatures import R
 from easyflax.nnx.transforms.jit import JitWrapped, make_jit_wrapped
 
 
 def jit_partial(
-    fun: Callable[..., Any],
+    fun: Callable[..., R],
     *partial_args: Any,
     in_shardings: Any = None,
     out_shardings: Any = None,
@@ -21,7 +22,7 @@ def jit_partial(
     device: Any = None,
     backend: str | None = None,
     inline: bool = False,
-) -> JitWrapped:
+) -> JitWrapped[..., R]:
     """Compiles a function as `nnx.jit` does, with its first arguments given once and for all.
 
     Args:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from easyflax.nnx.core.graphdef import Ref
+from easyflax.nnx.core.signatures import R
 from easyflax.nnx.transforms.carry import carried
 from easyflax.nnx.transforms.control_flow import (
     argument,
@@ -42,7 +43,7 @@ from easyflax.nnx.transforms.lift import (
 )
 
 
-def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+def while_loop(cond_fun: Callable[[R], Any], body_fun: Callable[[R], R], init_val: R) -> R:
     """Calls a function on its own output for as long as a condition holds, as `jax.lax.while_loop` does.
 
     Args:
@@ -79,11 +80,11 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
 def fori_loop(
     lower: Any,
     upper: Any,
-    body_fun: Callable[[Any, Any], Any],
-    init_val: Any,
+    body_fun: Callable[[Any, R], R],
+    init_val: R,
     *,
     unroll: int | bool | None = None,
-) -> Any:
+) -> R:
     """Calls a function for each number from `lower` up to, not including, `upper`, as `jax.lax.fori_loop`
     does.
 

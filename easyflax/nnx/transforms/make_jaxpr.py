@@ -14,12 +14,12 @@ _MISSING: Any = object()
 
 
 def make_jaxpr(
-    f: Any = _MISSING,
+    f: Callable[..., Any] = _MISSING,
     *,
     static_argnums: int | Sequence[int] = (),
     axis_env: Sequence[tuple[Hashable, int]] | None = None,
     return_shape: bool = False,
-) -> Any:
+) -> Callable[..., Any]:
     """Returns a function that returns the jaxpr of `f` for its arguments, as `jax.make_jaxpr` does.
 
     The inputs of the jaxpr are the arrays of the arguments in order, where for a module the values of its

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.axes import (
@@ -39,6 +40,7 @@ _MISSING: Any = object()
 _LEADING = 4  # arguments of the mapped function before the user's: spec, size, donated values, other values
 
 
+@keeps_signature
 def pmap(
     f: Any = _MISSING,
     *,

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.transforms.kept import keep, name_of
 from easyflax.nnx.transforms.lift import (
     Spec,
@@ -21,6 +22,7 @@ from easyflax.nnx.transforms.lift import (
 _MISSING: Any = object()
 
 
+@keeps_signature
 def remat(
     f: Any = _MISSING,
     *,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from easyflax.nnx.core.graphdef import NODE, VARIABLE, GraphDef, Ref
+from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.axes import (
@@ -51,6 +52,7 @@ _NO_ARRAY = object()  # where an argument has an array, in the arguments that a 
 _KEPT_STEPS = 16
 
 
+@keeps_signature
 def scan(
     f: Any = _MISSING,
     *,

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
+from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.transforms.axes import (
     axes_after,
     axes_of_leaves,
@@ -34,6 +35,7 @@ from easyflax.nnx.transforms.sharding import by_filter, check_fits, places_of_le
 _MISSING: Any = object()
 
 
+@keeps_signature
 def shard_map(
     f: Any = _MISSING,
     *,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Stage:
     """What a stage does not define itself is that of jax's stage of the same name."""
 
-    def __init__(self, wrapped: JitWrapped, spec: Spec, inner: Any) -> None:
+    def __init__(self, wrapped: JitWrapped[..., Any], spec: Spec, inner: Any) -> None:
         self._wrapped = wrapped
         self._spec = spec
         self._inner = inner

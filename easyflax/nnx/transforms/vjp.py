@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import jax
 
 from easyflax.nnx.core.graphdef import GraphDef, Ref, assemble, make_variables, resolve_root
+from easyflax.nnx.core.signatures import R
 from easyflax.nnx.transforms.autodiff import check_reduce_axes
 from easyflax.nnx.transforms.lift import (
     Call,
@@ -35,9 +36,21 @@ from easyflax.nnx.transforms.tangents import (
     zeros_for,
 )
 
+A = TypeVar("A")
+
 _MISSING: Any = object()
 
 
+@overload
+def vjp(
+    f: Callable[..., R], primal: Any, /, *primals: Any, has_aux: Literal[False] = False
+) -> tuple[R, Callable[..., Any]]: ...
+@overload
+def vjp(
+    f: Callable[..., tuple[R, A]], primal: Any, /, *primals: Any, has_aux: Literal[True]
+) -> tuple[R, Callable[..., Any], A]: ...
+@overload
+def vjp(f: Any = ..., *primals: Any, has_aux: bool = False, reduce_axes: Sequence[Any] = ()) -> Any: ...
 def vjp(
     f: Any = _MISSING,
     *primals: Any,
@@ -91,6 +104,18 @@ def vjp(
     return pull(*primals) if primals else named_like(f, pull)
 
 
+@overload
+def jvp(
+    f: Callable[..., R], primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: Literal[False] = False
+) -> tuple[R, Any]: ...
+@overload
+def jvp(
+    f: Callable[..., tuple[R, A]], primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: Literal[True]
+) -> tuple[R, Any, A]: ...
+@overload
+def jvp(
+    f: Any = ..., primals: Sequence[Any] = ..., tangents: Sequence[Any] = ..., *, has_aux: bool = False
+) -> Any: ...
 def jvp(
     f: Any = _MISSING,
     primals: Sequence[Any] = _MISSING,

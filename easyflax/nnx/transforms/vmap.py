@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.transforms.axes import (
     Axis,
     axes_after,
@@ -35,6 +36,7 @@ from easyflax.nnx.transforms.metadata import with_axis_metadata
 _MISSING: Any = object()
 
 
+@keeps_signature
 def vmap(
     f: Any = _MISSING,
     *,
