@@ -1,12 +1,13 @@
 """The cost of calling a function compiled by `nnx.jit`, next to plain `jax.jit` on a flat list of the arrays.
 
 Run: `python tests/bench/bench_jit_dispatch.py`. Three calls: one only reads the model, one takes model and
-optimizer and changes a bias and the step counter, one changes everything. Arrays are tiny, so that what is
-measured is dispatch. flax is measured too where it is installed.
+optimizer and changes a bias and the step counter, one is a training step that changes model, optimizer and
+metrics. Arrays are tiny, so that what is measured is dispatch. flax is measured too where it is installed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -93,40 +94,51 @@ def changes_little(layers: int) -> str:
     return table(rounds, "jax.jit, flat, donated", f"changes little, {layers} layers")
 
 
-def changes_all(layers: int) -> str:
-    """A call that takes model and optimizer (Adam) and changes every array."""
-    x = jnp.ones(())
-    contenders = {}
-    model = _model(nnx, layers)
-    optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
-    state = [leaf.copy() for leaf in jax.tree.leaves((nnx.state(model), nnx.state(optimizer)))]
-    donated = jax.jit(lambda leaves, x: [leaf + x.astype(leaf.dtype) for leaf in leaves], donate_argnums=0)
+def train_step(layers: int, *, donate: bool) -> str:
+    """A training step (gradients, Adam, two metrics) that changes every array but the random state."""
+    x = jnp.ones((2, WIDTH))
+    options = {"donate_argnums": (0, 1, 2)} if donate else {}
+    objects = _training(nnx, layers)
+    graphdef, state = nnx.split(objects)
+    leaves, treedef = jax.tree.flatten(nnx.to_pure_dict(state))
+    leaves = [leaf.copy() for leaf in leaves]
 
-    def run_donated():
-        nonlocal state
-        state = donated(state, x)
+    def flat_step(leaves, x):  # the same computation, from flat arrays to flat arrays
+        objects = nnx.merge(graphdef, treedef.unflatten(leaves))
+        _step(nnx, *objects, x)
+        return jax.tree.leaves(nnx.to_pure_dict(nnx.state(objects)))
 
-    def update(model, optimizer, x):
-        for variable in jax.tree.leaves(
-            (nnx.state(model), nnx.state(optimizer)), is_leaf=lambda v: isinstance(v, nnx.Variable)
-        ):
-            variable.value = variable.value + x.astype(variable.dtype)
+    flat = jax.jit(flat_step, donate_argnums=0 if donate else ())
 
-    contenders["jax.jit, flat, donated"] = run_donated
-    contenders["easyflax nnx.jit"] = _bind(nnx.jit(update), model, optimizer, x)
-    contenders["easyflax nnx.jit, donated"] = _bind(
-        nnx.jit(update, donate_argnums=(0, 1)), *_donatable(layers), x
-    )
-    return table(
-        interleaved(contenders, rounds=20, calls=10),
-        "jax.jit, flat, donated",
-        f"changes all, {layers} layers",
-    )
+    def run_flat():
+        nonlocal leaves
+        leaves = flat(leaves, x)
+
+    baseline = "jax.jit, flat, donated" if donate else "jax.jit, flat"
+    contenders = {baseline: run_flat}
+    for name, lib in _libraries().items():
+        step = lib.jit(functools.partial(_step, lib), **options)
+        contenders[name] = _bind(step, *_training(lib, layers), x)
+    rounds = interleaved(contenders, rounds=30, calls=10 if layers > 50 else 50)
+    return table(rounds, baseline, f"training step{', donated' if donate else ''}, {layers} layers")
 
 
-def _donatable(layers: int):
-    model = _model(nnx, layers)
-    return model, nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+def _training(lib, layers: int):
+    model = _model(lib, layers)
+    optimizer = lib.Optimizer(model, optax.adam(1e-3), wrt=lib.Param)
+    return model, optimizer, lib.MultiMetric(loss=lib.metrics.Average("loss"), norm=lib.metrics.Average("norm"))
+
+
+def _step(lib, model, optimizer, metrics, x):
+    def loss_fn(model):
+        y = x
+        for layer in model.layers:
+            y = layer(y)
+        return (y**2).mean()
+
+    loss, grads = lib.value_and_grad(loss_fn)(model)
+    optimizer.update(model, grads)
+    metrics.update(loss=loss, norm=optax.global_norm(grads))
 
 
 def _bind(function, *args):
@@ -137,4 +149,5 @@ if __name__ == "__main__":
     for layers in (2, 20, 100):
         print(read_only(layers), end="\n\n")
         print(changes_little(layers), end="\n\n")
-        print(changes_all(layers), end="\n\n")
+        for donate in (False, True):
+            print(train_step(layers, donate=donate), end="\n\n")
