@@ -126,7 +126,11 @@ def train_step(layers: int, *, donate: bool) -> str:
 def _training(lib, layers: int):
     model = _model(lib, layers)
     optimizer = lib.Optimizer(model, optax.adam(1e-3), wrt=lib.Param)
-    return model, optimizer, lib.MultiMetric(loss=lib.metrics.Average("loss"), norm=lib.metrics.Average("norm"))
+    return (
+        model,
+        optimizer,
+        lib.MultiMetric(loss=lib.metrics.Average("loss"), norm=lib.metrics.Average("norm")),
+    )
 
 
 def _step(lib, model, optimizer, metrics, x):

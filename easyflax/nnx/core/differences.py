@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from easyflax.nnx.core.filters import Path
-from easyflax.nnx.core.graphdef import ARRAY, NODE, STATIC, VARIABLE, GraphDef, Ref
+from easyflax.nnx.core.graphdef import ARRAY, NODE, STATIC, VARIABLE, GraphDef, NodeDef, Ref
 
 _MISSING: Any = object()
 
@@ -27,6 +27,22 @@ def structure_differences(
     ["'rate': 0.1 became 0.2"]
     """
     return _Comparison(first, second).lines(names)
+
+
+def differ_in_static_values_only(first: GraphDef[Any], second: GraphDef[Any]) -> bool:
+    """Whether two structures have the same objects, attributes and sharing, row by row."""
+    return (
+        first.roots == second.roots
+        and first.variables == second.variables
+        and first.num_arrays == second.num_arrays
+        and [_without_static_values(row) for row in first.nodes]
+        == [_without_static_values(row) for row in second.nodes]
+    )
+
+
+def _without_static_values(row: NodeDef) -> Any:
+    children = [(key, tag, None if tag == STATIC else payload) for key, tag, payload in row.children]
+    return row.type, children, row.aux
 
 
 class _Comparison:

@@ -248,13 +248,19 @@ class _Step:
         self._check_new_objects(carry_tree, outcome)
         arrays = self._carried_arrays(carry_tree, outcome)
         changed, outcome, before, axes = self._changes(changed, outcome, out)
-        check_structure(self.call, self.in_axes, outcome)
+        check_structure(self.call, self.in_axes, outcome, lambda spec: self._run_again(spec, inputs, args))
         new = dict(zip(self.carried, carried, strict=True))
         new.update({i: v for i, v, axis in zip(before, changed, axes, strict=True) if axis is Carry})
         check_types(self.call, inputs, new)
         new.update(arrays)
         stacked = [value for value, axis in zip(changed, axes, strict=True) if axis is not Carry]
         return ([new[i] for i in self.carried], constant), (ys, stacked, _Info(outcome, before, axes))
+
+    def _run_again(self, spec: Spec, inputs: list[Any], args: Any) -> Outcome:
+        """Returns what a step does that begins with another structure, without computing it."""
+        return jax.eval_shape(
+            lambda values: run(self.fun, spec, values, args, {}, transform="scan")[2], inputs[: self.count]
+        )
 
     def _take_carry(self, out: Any) -> tuple[Any, Any]:
         """Returns the carried part of a step's output, and the output without it."""

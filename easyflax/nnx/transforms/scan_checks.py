@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from easyflax.nnx.core.differences import structure_differences
+from easyflax.nnx.core.differences import differ_in_static_values_only, structure_differences
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.rngs import RngState
 from easyflax.nnx.transforms.axes import Axis, Carry, StateAxes, broadcast, is_axis
-from easyflax.nnx.transforms.lift import Call, Outcome, is_slot, leaf_paths, leaf_places
+from easyflax.nnx.transforms.lift import Call, Outcome, Spec, is_slot, leaf_paths, leaf_places
 
 
 def check_carry(in_axes: Any, out_axes: Any) -> None:
@@ -47,10 +47,26 @@ def carry_position(axes: Any) -> int | None:
     return next((i for i, axis in enumerate(axes) if axis is Carry), None)
 
 
-def check_structure(call: Call, in_axes: Sequence[Any], outcome: Outcome) -> None:
-    """Raises a ValueError if a carried module has another structure after a step: the next begins with it."""
+def check_structure(
+    call: Call, in_axes: Sequence[Any], outcome: Outcome, run_again: Callable[[Spec], Outcome]
+) -> None:
+    """Checks that a carried module has the same structure after a step, since the next begins with it.
+
+    Static attributes may change in the first step, as flags that say "initialized" do, if later steps leave
+    them so.
+
+    Args:
+        run_again: says what a step does that begins with another structure.
+
+    Raises:
+        ValueError: the structure is another one.
+    """
     if outcome.after is None:
         return
+    if differ_in_static_values_only(call.spec.graphdef, outcome.after):
+        again = run_again(Spec(outcome.after, call.spec.places, call.spec.trees))
+        if again.after is None:
+            return
     before = call.spec.graphdef
     carried = [root for place, root in call.spec.places if isinstance(place, int) and in_axes[place] is Carry]
     for arg, axes in zip(call.args, in_axes, strict=True):

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 
 from easyflax import nnx
-from easyflax.nnx.core.differences import structure_differences
+from easyflax.nnx.core.differences import differ_in_static_values_only, structure_differences
 
 
 def make():
@@ -76,3 +76,11 @@ def test_roots_can_be_given_names():
     model.drop.rate = 0.5
     lines = structure_differences(before, nnx.graphdef((model, model.drop)))
     assert lines == ["'0/drop/rate': 0.1 became 0.5"]
+
+
+def test_structures_that_differ_in_static_values_only_are_told_apart():
+    model, before = make(), nnx.graphdef(make())
+    model.drop.rate = 0.5
+    assert differ_in_static_values_only(before, nnx.graphdef(model))
+    model.drop.more = 0.5
+    assert not differ_in_static_values_only(before, nnx.graphdef(model))

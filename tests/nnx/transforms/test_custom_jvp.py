@@ -82,7 +82,12 @@ def test_it_works_under_vmap_jit_and_scan():
     assert stack.calls.value.tolist() == [1, 1, 1]
 
     def total(m):
-        step = nnx.scan(lambda m, s: (m, f(m, s)), in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
+        def call(m, s):
+            out = f(m, s)
+            m.z = 0  # a carried module keeps its structure
+            return m, out
+
+        step = nnx.scan(call, in_axes=(nnx.Carry, 0), out_axes=(nnx.Carry, 0))
         return step(m, jnp.arange(3.0))[1].sum()
 
     m = Foo()

@@ -493,7 +493,7 @@ def test_a_carried_state_of_another_structure_is_an_error():
     ("change", "message"),
     [
         (lambda m: delattr(m.a, "w"), "'a/w': a Param is gone"),
-        (lambda m: setattr(m, "step", 1), "'step': 0 became 1"),
+        (lambda m: setattr(m, "step", m.step + 1), "'step': 0 became 1"),
         (lambda m: setattr(m, "b", m.a), "'b': a Dict is new"),
         (lambda m: m.w.set_metadata("note", 1), "'w': a Param became a Param with note=1"),
     ],
@@ -510,6 +510,20 @@ def test_a_carried_module_must_keep_its_structure(change, message):
     nested = nnx.scan(lambda c, x: ((c[0], f(c[1], x)[0]), x))
     with pytest.raises(ValueError, match=f"structure of a carried module: {message}"):
         nested((0.0, model), jnp.ones(2))
+
+
+def test_a_static_attribute_of_a_carried_module_may_be_set_once():
+    model = nnx.Dict(w=nnx.Param(jnp.ones(2)), started=False)
+
+    def f(model, x):
+        if not model.started:
+            model.started = True
+        model.w.value = model.w + x
+        return model, model.w.sum()
+
+    _, sums = nnx.scan(f)(model, jnp.arange(3.0))
+    assert model.started is True
+    assert sums.tolist() == [2, 4, 8]
 
 
 def test_carried_values_must_keep_their_types():
