@@ -220,9 +220,15 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
     they are.
 
     Raises:
+        TypeError: a module was passed as state.
         ValueError: a path leads through something that is no module or container, or ends at a module.
     """
     for one in (state, *states):
+        if isinstance(one, Pytree):
+            raise TypeError(
+                f"update got a {type(one).__name__}, expected a state or a nested dict. "
+                "Pass nnx.state(...) of it."
+            )
         if isinstance(node, Variable):
             node.update_from_state(one) if isinstance(one, Variable) else node.set_raw_value(one)
         elif _updated_value(node, one, ()) is not node:

@@ -167,6 +167,8 @@ def set_item(owner: Pytree, name: Any, value: Any) -> None:
     """Stores an attribute (or the item of a container), telling traversals unless only an array changed."""
     attributes = vars(owner)
     old = attributes.get(name, _MISSING)
+    if type(value) in (list, tuple, dict):
+        _check_no_mark_inside(owner, name, value)
     if isinstance(name, str):
         object.__setattr__(owner, name, value)  # also runs property setters of subclasses
     else:
@@ -175,6 +177,17 @@ def set_item(owner: Pytree, name: Any, value: Any) -> None:
         owner._value_changed()
     elif old is not value:
         owner._structure_changed()
+
+
+def _check_no_mark_inside(owner: Pytree, name: Any, value: Any) -> None:
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dataclasses.Field) and "nnx_value" in item.metadata:
+            kind = "static" if item.metadata["static"] else "data"
+            raise ValueError(
+                f"'{name}' of {type(owner).__name__} got a {type(value).__name__} with nnx.{kind}(...) "
+                "inside, expected marks on attributes only.\n"
+                f"Mark all of it, nnx.{kind}(the {type(value).__name__}), or items of nnx.List or nnx.Dict."
+            )
 
 
 def sorted_items(owner: Pytree) -> list[tuple[Any, Any]]:

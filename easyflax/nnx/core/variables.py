@@ -133,7 +133,7 @@ class Variable(ActsAsValue[A], Tracked, Generic[A]):
         if not isinstance(value, jax.Array):
             value = jax.tree.map(lambda leaf: leaf, value)  # the caller may change a container that it got
         if index is not _MISSING and not (index is ... and isinstance(value, jax.Array)):
-            value = value[index]
+            value = value[index] if not isinstance(value, jax.ShapeDtypeStruct) else self._no_value()
         if self._metadata:
             for hook in _hooks(self, "on_get_value"):
                 value = hook(self, value)
@@ -282,6 +282,13 @@ class Variable(ActsAsValue[A], Tracked, Generic[A]):
                 f"Cannot change a {type(self).__name__} of shape {getattr(self._raw_value, 'shape', '()')} "
                 f"here{f' ({place})' if place else ''}: {wrong_trace()}"
             )
+
+    def _no_value(self) -> Any:
+        raise TypeError(
+            f"Got a {type(self).__name__} of an abstract model, which has a shape and a dtype "
+            f"({self._raw_value}) but no value, expected one with an array.\n"
+            "Give the model its values first: nnx.update(model, state), or make it without nnx.eval_shape."
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name == "_raw_value":  # lent (see `lend`): bring it home and read again

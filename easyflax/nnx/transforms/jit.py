@@ -17,7 +17,6 @@ from easyflax.nnx.core.signatures import O, P, R, Transform
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.eval_shape import eval_shape
 from easyflax.nnx.transforms.groups import Grouped, Groups
-from easyflax.nnx.transforms.leaks import note_leaks
 from easyflax.nnx.transforms.lift import (
     Call,
     Outcome,
@@ -31,6 +30,7 @@ from easyflax.nnx.transforms.lift import (
     slots_in,
     unpack,
 )
+from easyflax.nnx.transforms.notes import note_leaks, note_no_arrays
 from easyflax.nnx.transforms.repeats import Repeats
 from easyflax.nnx.transforms.retracing import trace_log
 from easyflax.nnx.transforms.sharding import Shardings
@@ -87,7 +87,10 @@ class JitWrapped(Generic[P, R_co]):
         try:
             out, changed, outcome = self._jitted(spec, *spec.divide(values), *call.args, **call.kwargs)
         except jax.errors.UnexpectedTracerError as error:
-            note_leaks(error, call.spec.graphdef, values)
+            note_leaks(error, spec.graphdef, values)
+            raise
+        except TypeError as error:
+            note_no_arrays(error, spec.graphdef, values)
             raise
         return unpack(call, out, changed, outcome)
 

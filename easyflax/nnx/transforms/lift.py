@@ -46,7 +46,7 @@ from easyflax.nnx.core.state import State
 from easyflax.nnx.core.tracking import Tracked, current_trace, running, running_transform
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, walk
-from easyflax.nnx.transforms.leaks import note_leaks
+from easyflax.nnx.transforms.notes import note_leaks
 
 _PLAIN, _OBJECT, _TREE = range(3)
 _kinds: dict[type, int] = {type(None): _PLAIN, np.ndarray: _PLAIN, list: _TREE, dict: _TREE, tuple: _TREE}

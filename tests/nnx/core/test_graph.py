@@ -213,6 +213,11 @@ def test_update_names_paths_that_do_not_fit():
         nnx.update((jnp.ones(1), model), {0: jnp.zeros(1)})
 
 
+def test_update_needs_a_state():
+    with pytest.raises(TypeError, match=r"update got a Layer, expected a state .* Pass nnx.state"):
+        nnx.update(Layer(), Layer())
+
+
 # -- clone
 
 

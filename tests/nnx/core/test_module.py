@@ -414,3 +414,15 @@ def test_classes_made_with_type_arguments_are_as_without():
     assert nnx.graphdef(nnx.List[int]([1])) == nnx.graphdef(nnx.List([1]))
     optimizer = nnx.Optimizer[Scale](Scale(2), optax.sgd(0.1), wrt=nnx.Param)
     assert nnx.graphdef(optimizer) == nnx.graphdef(nnx.clone(optimizer))
+
+
+@pytest.mark.parametrize("value", [[nnx.data(1)], (0, nnx.data(1)), {"x": nnx.data(1)}])
+def test_marks_belong_on_attributes(value):
+    kind = type(value).__name__
+    message = rf"'a' of Dict got a {kind} with nnx.data\(...\) inside, expected marks on attributes only"
+    with pytest.raises(ValueError, match=message):
+        nnx.Dict(a=value)
+    with pytest.raises(ValueError, match=rf"'0' of List got a {kind} with nnx.data"):
+        nnx.List([value])
+    fields = dataclasses.fields(dataclasses.make_dataclass("Point", ["x"]))
+    assert nnx.Dict(a=fields).a is fields

@@ -503,3 +503,15 @@ def test_the_error_says_where_a_variable_is_that_cannot_be_changed():
         with pytest.raises(nnx.TraceContextError, match=where):
             jax.jit(lambda x, v=variable: v.set_value(x))(jnp.ones(2))
     assert model.layers[1] is inner
+
+
+def test_an_abstract_variable_has_no_value_to_compute_with():
+    model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    with pytest.raises(TypeError, match="Got a Param of an abstract model, which has a shape and a dtype"):
+        model.kernel[...]
+    with pytest.raises(
+        TypeError, match=r"but no value, expected one with an array.*\nGive the model its values"
+    ):
+        model(jnp.ones(2))
+    nnx.update(model, nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    assert model(jnp.ones(2)).shape == (3,)

@@ -184,3 +184,13 @@ def test_values_that_leaked_into_a_module_are_named():
     with pytest.raises(jax.errors.UnexpectedTracerError) as caught:
         nnx.jit(lambda layer, x: layer(x))(made[0], jnp.ones(2))
     assert "that has ended: 'bias', 'kernel'. They were put there" in "".join(caught.value.__notes__)
+
+
+def test_data_that_are_no_arrays_are_named():
+    model = nnx.Dict(a=nnx.Dict(name=nnx.Variable("text")), w=nnx.Param(jnp.ones(2)), n=nnx.data(3))
+    with pytest.raises(TypeError) as caught:
+        nnx.jit(lambda x, model: 1)(1.0, model)
+    assert "have something else than arrays as data: 'a/name'.\nHold it" in "".join(caught.value.__notes__)
+    with pytest.raises(TypeError) as caught:
+        nnx.jit(lambda model: model.w + "text")(nnx.Dict(w=model.w))
+    assert not any("arrays as data" in note for note in getattr(caught.value, "__notes__", ()))
