@@ -14,16 +14,8 @@ from easyflax.nnx.core.filters import Everything, Filter, OfType, reads_structur
 from easyflax.nnx.core.signatures import adds_gradients, returns_gradients
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.variables import Param, Variable
-from easyflax.nnx.transforms.lift import (
-    Call,
-    bound_object,
-    is_object,
-    leaf_value,
-    named_like,
-    pack,
-    run,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import run, unpack
+from easyflax.nnx.transforms.packing import Call, bound_object, is_object, leaf_value, named_like, pack
 from easyflax.nnx.transforms.tangents import (
     Part,
     Path,

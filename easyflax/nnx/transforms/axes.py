@@ -16,7 +16,8 @@ from easyflax.nnx.core.filters import Filter, PathIn, reads_structure_only, to_p
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.state import State, to_flat_state
 from easyflax.nnx.core.variables import Variable
-from easyflax.nnx.transforms.lift import Call, Outcome, is_slot, leaf_value, leaves_below
+from easyflax.nnx.transforms.lift import Outcome
+from easyflax.nnx.transforms.packing import Call, is_slot, leaf_value, leaves_below
 
 Axis = Any  # an int, None, or Carry; a sharding, None, or UNSPECIFIED
 

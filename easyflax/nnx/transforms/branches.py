@@ -30,17 +30,8 @@ from easyflax.nnx.transforms.control_flow import (
     shown,
 )
 from easyflax.nnx.transforms.kept import kept_with, name_of
-from easyflax.nnx.transforms.lift import (
-    Call,
-    Outcome,
-    Spec,
-    also_return,
-    bound_object,
-    is_slot,
-    pack,
-    run,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import Outcome, also_return, run, unpack
+from easyflax.nnx.transforms.packing import Call, Spec, bound_object, is_slot, pack
 
 _OBJECTS = (NODE, VARIABLE)
 

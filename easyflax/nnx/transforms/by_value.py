@@ -16,7 +16,7 @@ import jax
 from easyflax.nnx.core.state import State
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.transforms.kept import name_of
-from easyflax.nnx.transforms.lift import is_object
+from easyflax.nnx.transforms.packing import is_object
 
 
 class NewObjects(Exception):

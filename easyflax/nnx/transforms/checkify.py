@@ -9,7 +9,8 @@ from typing import Any
 from jax.experimental import checkify as jax_checkify
 
 from easyflax.nnx.core.signatures import P, R
-from easyflax.nnx.transforms.lift import bound_object, named_like, pack, run, unpack
+from easyflax.nnx.transforms.lift import run, unpack
+from easyflax.nnx.transforms.packing import bound_object, named_like, pack
 
 
 def checkify(

@@ -11,7 +11,8 @@ import jax
 from easyflax.nnx.core.filters import Path
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.variables import Variable
-from easyflax.nnx.transforms.lift import Outcome, Slot, Spec, is_slot, leaf_paths
+from easyflax.nnx.transforms.lift import Outcome
+from easyflax.nnx.transforms.packing import Slot, Spec, is_slot, leaf_paths
 
 
 def plain(value: Any) -> Any:

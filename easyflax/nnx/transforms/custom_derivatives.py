@@ -25,10 +25,9 @@ from easyflax.nnx.core.filters import Filter, to_predicate
 from easyflax.nnx.core.graphdef import GraphDef, assemble, make_variables, resolve_root
 from easyflax.nnx.core.signatures import P, R
 from easyflax.nnx.transforms.autodiff import DiffState
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import Outcome, also_return
+from easyflax.nnx.transforms.packing import (
     Call,
-    Outcome,
-    also_return,
     bound_object,
     is_object,
     is_slot,

@@ -12,7 +12,8 @@ import jax
 from easyflax.nnx.core.signatures import P, R
 from easyflax.nnx.transforms.autodiff import Argnums
 from easyflax.nnx.transforms.custom_derivatives import CustomDerivative, Operands, aligned
-from easyflax.nnx.transforms.lift import Outcome, is_object, is_slot, run, unpack
+from easyflax.nnx.transforms.lift import Outcome, run, unpack
+from easyflax.nnx.transforms.packing import is_object, is_slot
 from easyflax.nnx.transforms.tangents import (
     Part,
     Path,

@@ -13,18 +13,8 @@ from easyflax.nnx.core.graph import clone, split
 from easyflax.nnx.core.signatures import R
 from easyflax.nnx.core.spmd import abstract_value
 from easyflax.nnx.core.walk import walk
-from easyflax.nnx.transforms.lift import (
-    Call,
-    Outcome,
-    also_return,
-    bound_object,
-    leaf_paths,
-    pack,
-    put_back,
-    run,
-    take_out,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import Outcome, also_return, run, unpack
+from easyflax.nnx.transforms.packing import Call, bound_object, leaf_paths, pack, put_back, take_out
 
 
 def eval_shape(f: Callable[..., R], *args: Any, **kwargs: Any) -> R:

@@ -17,20 +17,17 @@ from easyflax.nnx.core.signatures import O, P, R, Transform
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.eval_shape import eval_shape
 from easyflax.nnx.transforms.groups import Grouped, Groups
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import Outcome, also_return, run, unpack
+from easyflax.nnx.transforms.notes import note_leaks, note_no_arrays
+from easyflax.nnx.transforms.packing import (
     Call,
-    Outcome,
     Spec,
-    also_return,
     bound_object,
     leaves_below,
     pack,
     positional_arguments,
-    run,
     slots_in,
-    unpack,
 )
-from easyflax.nnx.transforms.notes import note_leaks, note_no_arrays
 from easyflax.nnx.transforms.repeats import Repeats
 from easyflax.nnx.transforms.retracing import trace_log
 from easyflax.nnx.transforms.sharding import Shardings

@@ -30,17 +30,8 @@ from easyflax.nnx.transforms.control_flow import (
     shapes_of,
 )
 from easyflax.nnx.transforms.kept import kept_with, name_of
-from easyflax.nnx.transforms.lift import (
-    Call,
-    Outcome,
-    Spec,
-    bound_object,
-    is_slot,
-    pack,
-    put_back,
-    run,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import Outcome, run, unpack
+from easyflax.nnx.transforms.packing import Call, Spec, bound_object, is_slot, pack, put_back
 
 
 def while_loop(cond_fun: Callable[[R], Any], body_fun: Callable[[R], R], init_val: R) -> R:

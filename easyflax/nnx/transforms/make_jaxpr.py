@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from easyflax.nnx.transforms.lift import Call, bound_object, leaves_below, named_like, pack, run, slots_in
+from easyflax.nnx.transforms.lift import run
+from easyflax.nnx.transforms.packing import Call, bound_object, leaves_below, named_like, pack, slots_in
 
 _MISSING: Any = object()
 

@@ -15,7 +15,7 @@ from easyflax.nnx.core.spmd import PARTITION_NAME, add_axis, remove_axis
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.axes import FilterMap, axes_of_arguments, broadcast
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.packing import (
     bound_object,
     is_object,
     leaves_below,

@@ -20,20 +20,18 @@ from easyflax.nnx.transforms.axes import (
 )
 from easyflax.nnx.transforms.groups import Grouped, Groups
 from easyflax.nnx.transforms.jit import with_donation
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import also_return, run, unpack
+from easyflax.nnx.transforms.metadata import with_axis_metadata
+from easyflax.nnx.transforms.packing import (
     Call,
     Spec,
-    also_return,
     bound_object,
     is_slot,
     leaf_value,
     named_like,
     pack,
     positional_arguments,
-    run,
-    unpack,
 )
-from easyflax.nnx.transforms.metadata import with_axis_metadata
 from easyflax.nnx.transforms.sharding import places_of_leaves
 
 _MISSING: Any = object()

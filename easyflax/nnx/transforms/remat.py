@@ -9,15 +9,8 @@ import jax
 
 from easyflax.nnx.core.signatures import keeps_signature
 from easyflax.nnx.transforms.kept import keep, name_of
-from easyflax.nnx.transforms.lift import (
-    Spec,
-    bound_object,
-    named_like,
-    pack,
-    positional_arguments,
-    run,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import run, unpack
+from easyflax.nnx.transforms.packing import Spec, bound_object, named_like, pack, positional_arguments
 
 _MISSING: Any = object()
 

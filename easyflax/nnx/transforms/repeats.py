@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from easyflax.nnx.transforms.lift import Call
+from easyflax.nnx.transforms.packing import Call
 
 
 class Repeats:

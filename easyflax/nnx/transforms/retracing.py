@@ -14,7 +14,7 @@ import jax
 
 from easyflax.nnx.core.calls import is_recording
 from easyflax.nnx.core.differences import structure_differences
-from easyflax.nnx.transforms.lift import Spec, is_slot, leaf_paths
+from easyflax.nnx.transforms.packing import Spec, is_slot, leaf_paths
 
 _LIMIT = 5  # a few shapes (train and test batches, a last one) are usual
 _MOST_SHOWN = 5

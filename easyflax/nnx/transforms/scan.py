@@ -23,9 +23,10 @@ from easyflax.nnx.transforms.axes import (
     broadcast,
 )
 from easyflax.nnx.transforms.by_value import Box, NewObjects, OnBoxes, box, replace_carry, unbox
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import Outcome, run, unpack
+from easyflax.nnx.transforms.metadata import with_axis_metadata
+from easyflax.nnx.transforms.packing import (
     Call,
-    Outcome,
     Slot,
     Spec,
     bound_object,
@@ -33,10 +34,7 @@ from easyflax.nnx.transforms.lift import (
     named_like,
     pack,
     positional_arguments,
-    run,
-    unpack,
 )
-from easyflax.nnx.transforms.metadata import with_axis_metadata
 from easyflax.nnx.transforms.scan_checks import (
     carry_position,
     check_carry,

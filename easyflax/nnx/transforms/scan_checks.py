@@ -12,7 +12,8 @@ from easyflax.nnx.core.differences import differ_in_static_values_only, structur
 from easyflax.nnx.core.graphdef import GraphDef
 from easyflax.nnx.core.rngs import RngState
 from easyflax.nnx.transforms.axes import Axis, Carry, StateAxes, broadcast, is_axis
-from easyflax.nnx.transforms.lift import Call, Outcome, Spec, is_slot, leaf_paths, leaf_places
+from easyflax.nnx.transforms.lift import Outcome
+from easyflax.nnx.transforms.packing import Call, Spec, is_slot, leaf_paths, leaf_places
 
 
 def check_carry(in_axes: Any, out_axes: Any) -> None:

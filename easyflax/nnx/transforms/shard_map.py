@@ -16,10 +16,9 @@ from easyflax.nnx.transforms.axes import (
     without_objects,
 )
 from easyflax.nnx.transforms.groups import Groups
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import Outcome, also_return, run, unpack
+from easyflax.nnx.transforms.packing import (
     Call,
-    Outcome,
-    also_return,
     bound_object,
     is_slot,
     leaf_paths,
@@ -27,8 +26,6 @@ from easyflax.nnx.transforms.lift import (
     named_like,
     pack,
     positional_arguments,
-    run,
-    unpack,
 )
 from easyflax.nnx.transforms.sharding import by_filter, check_fits, places_of_leaves, replace_none
 

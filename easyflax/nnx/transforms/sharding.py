@@ -28,7 +28,8 @@ from easyflax.nnx.transforms.axes import (
     without_objects,
 )
 from easyflax.nnx.transforms.groups import Groups
-from easyflax.nnx.transforms.lift import Call, Outcome, also_return, is_slot, leaf_paths, leaf_value
+from easyflax.nnx.transforms.lift import Outcome, also_return
+from easyflax.nnx.transforms.packing import Call, is_slot, leaf_paths, leaf_value
 
 
 class StateSharding(FilterMap):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from easyflax.nnx.transforms.lift import Spec
+from easyflax.nnx.transforms.packing import Spec
 
 if TYPE_CHECKING:
     from easyflax.nnx.transforms.jit import JitWrapped

@@ -21,7 +21,8 @@ from easyflax.nnx.core.sizes import Size, counted_kind, has_shape, size_of
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.walk import Walk, path_part
 from easyflax.nnx.transforms.eval_shape import eval_shape
-from easyflax.nnx.transforms.lift import pack, run
+from easyflax.nnx.transforms.lift import run
+from easyflax.nnx.transforms.packing import pack
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _WIDEST = 10_000

@@ -22,7 +22,8 @@ from easyflax.nnx.core.state import State, from_flat_state, to_flat_state
 from easyflax.nnx.core.tracking import Tracked
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk
-from easyflax.nnx.transforms.lift import Call, Outcome, Slot, is_slot, leaves_below
+from easyflax.nnx.transforms.lift import Outcome
+from easyflax.nnx.transforms.packing import Call, Slot, is_slot, leaves_below
 
 Path = tuple[Any, ...]
 

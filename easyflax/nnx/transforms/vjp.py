@@ -15,16 +15,8 @@ import jax
 from easyflax.nnx.core.graphdef import GraphDef, Ref, assemble, make_variables, resolve_root
 from easyflax.nnx.core.signatures import R
 from easyflax.nnx.transforms.autodiff import check_reduce_axes
-from easyflax.nnx.transforms.lift import (
-    Call,
-    Outcome,
-    bound_object,
-    named_like,
-    pack,
-    put_back,
-    run,
-    unpack,
-)
+from easyflax.nnx.transforms.lift import Outcome, run, unpack
+from easyflax.nnx.transforms.packing import Call, bound_object, named_like, pack, put_back
 from easyflax.nnx.transforms.tangents import (
     Part,
     Static,

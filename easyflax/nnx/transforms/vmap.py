@@ -19,19 +19,17 @@ from easyflax.nnx.transforms.axes import (
     without_objects,
 )
 from easyflax.nnx.transforms.groups import Groups
-from easyflax.nnx.transforms.lift import (
+from easyflax.nnx.transforms.lift import Outcome, run, unpack
+from easyflax.nnx.transforms.metadata import with_axis_metadata
+from easyflax.nnx.transforms.packing import (
     Call,
-    Outcome,
     bound_object,
     leaf_paths,
     leaf_places,
     named_like,
     pack,
     positional_arguments,
-    run,
-    unpack,
 )
-from easyflax.nnx.transforms.metadata import with_axis_metadata
 
 _MISSING: Any = object()
 
