@@ -232,6 +232,9 @@ def test_value_and_grad_does_what_the_program_does(root, program):
     check(transformed, program, root)
 
 
+any_axis = st.sampled_from([0, 1, -1, -2])
+
+
 def part(i: int, axes: nnx.StateAxes) -> Any:
     """Takes part `i` along the axes of all arrays but those that are carried or shared."""
 
@@ -264,9 +267,10 @@ def with_narrow(root: Any, kinds: tuple[type, ...]) -> Any:
 
 
 @tried(15)
-@given(graphs(rich=False), programs())
-def test_vmap_does_what_the_program_does_to_each_part(root, program):
-    axes = nnx.StateAxes({nnx.Param: 0, nnx.BatchStat: 1, Special: None, ...: 0})
+@given(graphs(rich=False), programs(), any_axis, any_axis, any_axis)
+def test_vmap_does_what_the_program_does_to_each_part(root, program, first, second, third):
+    by_kind = {nnx.Param: first, nnx.BatchStat: second, Special: None, nnx.Variable: third}
+    axes = nnx.StateAxes({**by_kind, ...: 0})  # 0 for arrays, which may be in the output, too
     limits = {"kinds": (nnx.Param, nnx.BatchStat, nnx.Variable), "frozen": (Special,)}
     mapped = nnx.vmap(lambda root, x: run(program, root, x, **limits), in_axes=(axes, 0), out_axes=(axes, 0))
     root = with_narrow(root, (Special,))
@@ -281,22 +285,22 @@ def test_vmap_does_what_the_program_does_to_each_part(root, program):
             assert describe((root, out, x), known, part(i, axes)) == expected
 
 
-SCAN_AXES = nnx.StateAxes({nnx.Param: 0, nnx.BatchStat: nnx.Carry, Special: None, ...: 0})
 SCAN_LIMITS = {"kinds": (nnx.Param, nnx.Variable), "frozen": (Special,)}
 
 
 @tried(15)
-@given(graphs(rich=False), programs(*VALUES, *MAKES))
-def test_scan_does_what_the_program_does_in_each_step(root, program):
+@given(graphs(rich=False), programs(*VALUES, *MAKES), any_axis, any_axis)
+def test_scan_does_what_the_program_does_in_each_step(root, program, first, second):
+    axes = nnx.StateAxes({nnx.Param: first, nnx.BatchStat: nnx.Carry, Special: None, ...: second})
     loop = nnx.scan(
         lambda root, x: run(program, root, x, **SCAN_LIMITS),
-        in_axes=(SCAN_AXES, nnx.Carry),
+        in_axes=(axes, nnx.Carry),
         out_axes=(0, nnx.Carry),
         length=2,
     )
     root = with_narrow(root, (Special, nnx.BatchStat))
     known = Labels(root)
-    steps = [parts(root, SCAN_AXES, i) for i in range(2)]
+    steps = [parts(root, axes, i) for i in range(2)]
     out, last = loop(root, X[0])
     x, carried = X[0], None
     for i, step in enumerate(steps):
@@ -308,7 +312,7 @@ def test_scan_does_what_the_program_does_in_each_step(root, program):
         assert describe([value[i] for value in out]) == describe(result)
         if i < len(steps) - 1:  # of what is carried only the last is left
             nnx.update(step, nnx.state(root, nnx.BatchStat))
-        assert describe(root, known, part(i, SCAN_AXES)) == describe(step, labels)
+        assert describe(root, known, part(i, axes)) == describe(step, labels)
     assert describe(last) == describe(x)
 
 
