@@ -14,8 +14,8 @@ import statistics
 
 import jax
 import jax.numpy as jnp
-from bench_transforms import WIDTH, flat_forward, flat_params, libraries, make_model
-from timing import interleaved, table
+from bench_transforms import WIDTH, flat_forward, flat_params, make_model
+from timing import interleaved, libraries, table
 
 from easyflax import nnx
 

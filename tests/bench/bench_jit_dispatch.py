@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import optax
-from timing import interleaved, table
+from timing import interleaved, libraries, table
 
 from easyflax import nnx
 
@@ -39,17 +39,6 @@ def _update(model, optimizer, x):
     optimizer.step[...] = optimizer.step[...] + 1
 
 
-def _libraries():
-    libraries = {"easyflax nnx.jit": nnx}
-    try:
-        from flax import nnx as flax_nnx
-
-        libraries["flax nnx.jit"] = flax_nnx
-    except ImportError:
-        print("flax is not installed: its row is left out")
-    return libraries
-
-
 def read_only(layers: int) -> str:
     """A call that reads one parameter of a model of `layers` Linear layers."""
     x = jnp.ones(WIDTH)
@@ -58,8 +47,8 @@ def read_only(layers: int) -> str:
     leaves = jax.tree.leaves(nnx.state(model))
     flat = jax.jit(lambda leaves, x: x + leaves[0])
     contenders["jax.jit, flat list"] = lambda: flat(leaves, x)
-    for name, lib in _libraries().items():
-        contenders[name] = _bind(lib.jit(_read), _model(lib, layers), x)
+    for name, lib in libraries().items():
+        contenders[f"{name}.jit"] = _bind(lib.jit(_read), _model(lib, layers), x)
     return table(
         interleaved(contenders, rounds=30, calls=20 if layers > 50 else 100),
         "jax.jit, flat list",
@@ -86,10 +75,10 @@ def changes_little(layers: int) -> str:
         state = donated(state, x)
 
     contenders["jax.jit, flat, donated"] = run_donated
-    for name, lib in _libraries().items():
+    for name, lib in libraries().items():
         model = _model(lib, layers)
         optimizer = lib.Optimizer(model, optax.adam(1e-3), wrt=lib.Param)
-        contenders[name] = _bind(lib.jit(_update), model, optimizer, x)
+        contenders[f"{name}.jit"] = _bind(lib.jit(_update), model, optimizer, x)
     rounds = interleaved(contenders, rounds=30, calls=10 if layers > 50 else 50)
     return table(rounds, "jax.jit, flat, donated", f"changes little, {layers} layers")
 
@@ -116,9 +105,9 @@ def train_step(layers: int, *, donate: bool) -> str:
 
     baseline = "jax.jit, flat, donated" if donate else "jax.jit, flat"
     contenders = {baseline: run_flat}
-    for name, lib in _libraries().items():
+    for name, lib in libraries().items():
         step = lib.jit(functools.partial(_step, lib), **options)
-        contenders[name] = _bind(step, *_training(lib, layers), x)
+        contenders[f"{name}.jit"] = _bind(step, *_training(lib, layers), x)
     rounds = interleaved(contenders, rounds=30, calls=10 if layers > 50 else 50)
     return table(rounds, baseline, f"training step{', donated' if donate else ''}, {layers} layers")
 

@@ -14,23 +14,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
-from timing import interleaved, table
+from timing import interleaved, libraries, table
 
 from easyflax import nnx
 
 WIDTH, STEPS, COPIES = 4, 5, 3
-
-
-def libraries():
-    """The libraries to compare, by name."""
-    found = {"easyflax nnx": nnx}
-    try:
-        from flax import nnx as flax_nnx
-
-        found["flax nnx"] = flax_nnx
-    except ImportError:
-        print("flax is not installed: its row is left out")
-    return found
 
 
 def make_model(lib, layers: int, rngs=None):

@@ -6,6 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
 def interleaved(
@@ -42,3 +43,17 @@ def table(times: Mapping[str, list[float]], baseline: str, title: str) -> str:
         ratio = statistics.median(a / b for a, b in zip(seconds, times[baseline], strict=True))
         lines.append(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+def libraries() -> dict[str, Any]:
+    """Returns the module systems to compare, by name: easyflax, and flax where it is installed."""
+    from easyflax import nnx
+
+    found = {"easyflax nnx": nnx}
+    try:
+        from flax import nnx as flax_nnx
+
+        found["flax nnx"] = flax_nnx
+    except ImportError:
+        print("flax is not installed: its row is left out")
+    return found
