@@ -63,7 +63,8 @@ class Outcome:
         outputs: references to the objects in the output, in that structure.
         after: the structure after the call; None when it is the one before.
         node_origins: for each node of `after` its number before, or None for a new one.
-        leaf_origins: likewise for the leaves; an array without a variable is known by its identity.
+        leaf_origins: likewise for the leaves; an array without a variable is known by its identity, or by its
+            place where the structure before stayed.
         nodes_before: if `after` begins with the structure before, unchanged, and has more rows only for what
             the function returns, the number of nodes before; otherwise None.
     """

@@ -23,6 +23,7 @@ from easyflax.nnx.transforms.axes import (
     broadcast,
 )
 from easyflax.nnx.transforms.by_value import Box, NewObjects, OnBoxes, box, replace_carry, unbox
+from easyflax.nnx.transforms.kept import keep
 from easyflax.nnx.transforms.lift import Outcome, run, unpack
 from easyflax.nnx.transforms.metadata import with_axis_metadata
 from easyflax.nnx.transforms.packing import (
@@ -47,7 +48,6 @@ from easyflax.nnx.transforms.scan_checks import (
 
 _MISSING: Any = object()
 _NO_ARRAY = object()  # where an argument has an array, in the arguments that a step knows
-_KEPT_STEPS = 16
 
 
 @keeps_signature
@@ -166,8 +166,8 @@ def _run_loop(
         for i, (x, axis) in enumerate(zip(inputs, axes, strict=True))
         if is_slot(x) or (axis is None and not _has_array(x, or_number=i < len(leaf_axes)))
     }
-    step = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
-    step = _known(steps, step)
+    made = _Step(fun, call.spec, in_axes, out_axes, arg_tree, tuple(axes), len(leaf_axes), static)
+    step = keep(steps, made.key, lambda: made)  # that of a call which was the same but for its arrays
     carry = [inputs[i] for i in step.carried], [inputs[i] for i in step.constant]
     xs = [_moved(inputs[i], axes[i], 0) for i in step.scanned]
     (last, _), (ys, stacked, info) = jax.lax.scan(step, carry, xs, **options)
@@ -178,19 +178,6 @@ def _run_loop(
         for old, axis in zip(info.before, info.axes, strict=True)
     ]
     return unpack(call, step.output(ys, final, inputs, info.outcome), changed, info.outcome)
-
-
-def _known(steps: dict[Any, _Step], step: _Step) -> _Step:
-    """Returns the step of an earlier call that is the same but for its arrays, if there was one."""
-    try:
-        known = steps.get(step.key)
-    except TypeError:  # an argument that is neither an array nor hashable
-        return step
-    if known is None:
-        while len(steps) >= _KEPT_STEPS:
-            del steps[next(iter(steps))]
-        known = steps[step.key] = step
-    return known
 
 
 class _Step:
