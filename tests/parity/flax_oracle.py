@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx as flax_nnx
 
@@ -62,3 +65,74 @@ def assert_same_tree(ours: Any, theirs: Any, rtol: float = 0.0) -> None:
     assert len(mine) == len(other)
     for leaf, flax_leaf in zip(mine, other, strict=True):
         assert_same(leaf, flax_leaf, rtol)
+
+
+# -- layers that are made with `rngs`, and called with one array
+
+
+class Case(NamedTuple):
+    """A layer, how it is made, and what it is called with."""
+
+    layer: str
+    args: tuple[Any, ...]
+    shape: tuple[int, ...]
+    options: Mapping[str, Any] = MappingProxyType({})
+    call: Mapping[str, Any] = MappingProxyType({})
+    dtype: Any = jnp.float32
+
+    def __str__(self) -> str:
+        given = [
+            *map(str, self.args),
+            *(f"{k}={_short(v)}" for k, v in {**self.options, **self.call}.items()),
+        ]
+        return (
+            f"{self.layer}({','.join(given)})-{'x'.join(map(str, self.shape))}-{jnp.dtype(self.dtype).name}"
+        )
+
+    def make(self, lib: Any) -> Any:
+        """The layer, of `nnx` or of Flax."""
+        return getattr(lib, self.layer)(*self.args, **self.options, rngs=lib.Rngs(7))
+
+    def inputs(self) -> jax.Array:
+        """Normal values of the shape and dtype."""
+        return jnp.asarray(np.random.default_rng(0).normal(size=self.shape).astype(np.float32), self.dtype)
+
+    def loss(self, layer: Any, x: jax.Array) -> jax.Array:
+        """A scalar in which every entry of the input and of the output has another weight."""
+        weights = jnp.cos(jnp.arange(x.size)).reshape(x.shape).astype(x.dtype)
+        y = layer(x * weights, **self.call).astype(jnp.float32)
+        return (y * jnp.sin(jnp.arange(y.size)).reshape(y.shape)).sum()
+
+
+def _short(value: Any) -> str:
+    return getattr(value, "__name__", None) or (str(value.shape) if hasattr(value, "shape") else str(value))
+
+
+def assert_same_outputs(case: Case) -> None:
+    """Asserts equal parameters and, for two calls, equal outputs and states after."""
+    ours, theirs = make_both(case.make)
+    assert_same_state(ours, theirs)
+    x = case.inputs()
+    for _ in range(2):  # running averages and random streams move on
+        assert_same(ours(x, **case.call), theirs(x, **case.call))
+        assert_same_state(ours, theirs)
+
+
+def assert_same_gradients(case: Case) -> None:
+    """Asserts equal gradients with respect to parameters and input."""
+    ours, theirs = make_both(case.make)
+    x = case.inputs()
+    grads, dx = nnx.grad(case.loss, argnums=(0, 1))(ours, x)
+    flax_grads, flax_dx = flax_nnx.grad(case.loss, argnums=(0, 1))(theirs, x)
+    assert_same(dx, flax_dx)
+    assert_same_state(grads, flax_grads)
+
+
+def assert_same_jitted_outputs(case: Case) -> None:
+    """Asserts equal outputs and states after of a jitted call."""
+    ours, theirs = make_both(case.make)
+    x = case.inputs()
+    y = nnx.jit(lambda layer, x: layer(x, **case.call))(ours, x)
+    flax_y = flax_nnx.jit(lambda layer, x: layer(x, **case.call))(theirs, x)
+    assert_same(y, flax_y)
+    assert_same_state(ours, theirs)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,34 +12,19 @@ from flax import nnx as flax_nnx
 from jax import lax
 
 from easyflax import nnx
-from tests.parity.flax_oracle import assert_same, assert_same_state, assert_same_tree, make_both
+from tests.parity.flax_oracle import (
+    Case,
+    assert_same,
+    assert_same_gradients,
+    assert_same_jitted_outputs,
+    assert_same_outputs,
+    assert_same_state,
+    assert_same_tree,
+    make_both,
+)
 
 BF16 = jnp.bfloat16
 F32 = jnp.float32
-
-
-class Case(NamedTuple):
-    """A layer, how it is made, and what it is called with."""
-
-    layer: str
-    args: tuple[Any, ...]
-    shape: tuple[int, ...]
-    options: Mapping[str, Any] = MappingProxyType({})
-    call: Mapping[str, Any] = MappingProxyType({})
-    dtype: Any = F32
-
-    def __str__(self) -> str:
-        given = [
-            *map(str, self.args),
-            *(f"{k}={_short(v)}" for k, v in {**self.options, **self.call}.items()),
-        ]
-        return (
-            f"{self.layer}({','.join(given)})-{'x'.join(map(str, self.shape))}-{jnp.dtype(self.dtype).name}"
-        )
-
-
-def _short(value: Any) -> str:
-    return getattr(value, "__name__", None) or (str(value.shape) if hasattr(value, "shape") else str(value))
 
 
 MASK = np.tril(np.ones((3, 3, 4), np.float32))
@@ -126,54 +109,20 @@ CASES = [
 ]  # fmt: skip
 
 
-def _inputs(case: Case) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).normal(size=case.shape).astype(np.float32), case.dtype)
-
-
-def _make(case: Case) -> tuple[Any, Any]:
-    return make_both(lambda lib: getattr(lib, case.layer)(*case.args, **case.options, rngs=lib.Rngs(7)))
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_parameters_and_outputs_are_those_of_flax(case: Case) -> None:
-    ours, theirs = _make(case)
-    assert_same_state(ours, theirs)
-    x = _inputs(case)
-    for _ in range(2):  # running averages and random streams move on
-        assert_same(ours(x, **case.call), theirs(x, **case.call))
-        assert_same_state(ours, theirs)
-
-
-def _loss(layer: Any, x: jax.Array, call: dict[str, Any]) -> jax.Array:
-    weights = jnp.cos(jnp.arange(x.size)).reshape(x.shape).astype(x.dtype)
-    y = layer(x * weights, **call).astype(F32)
-    return (y * jnp.sin(jnp.arange(y.size)).reshape(y.shape)).sum()
+    assert_same_outputs(case)
 
 
 # Each layer keeps at least three configurations; which ones does not matter, and compiling takes the time.
 @pytest.mark.parametrize("case", CASES[::2], ids=str)
 def test_gradients_are_those_of_flax(case: Case) -> None:
-    ours, theirs = _make(case)
-    x = _inputs(case)
-    grads, dx = nnx.grad(lambda layer, x: _loss(layer, x, case.call), argnums=(0, 1))(ours, x)
-    flax_grads, flax_dx = flax_nnx.grad(lambda layer, x: _loss(layer, x, case.call), argnums=(0, 1))(
-        theirs, x
-    )
-    assert_same(dx, flax_dx)
-    assert_same_state(grads, flax_grads)
+    assert_same_gradients(case)
 
 
-JITTED = [case for index, case in enumerate(CASES) if index % 4 == 0]
-
-
-@pytest.mark.parametrize("case", JITTED, ids=str)
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_jitted_calls_agree_with_flax(case: Case) -> None:
-    ours, theirs = _make(case)
-    x = _inputs(case)
-    y = nnx.jit(lambda layer, x: layer(x, **case.call))(ours, x)
-    flax_y = flax_nnx.jit(lambda layer, x: layer(x, **case.call))(theirs, x)
-    assert_same(y, flax_y)
-    assert_same_state(ours, theirs)
+    assert_same_jitted_outputs(case)
 
 
 # -- layers that are called in another way

@@ -41,6 +41,7 @@ from easyflax.nnx.layers.conv import Conv
 from easyflax.nnx.layers.embedding import Embed
 from easyflax.nnx.layers.initializers import Initializer
 from easyflax.nnx.layers.linear import Linear
+from easyflax.nnx.layers.linear_general import LinearGeneral
 from easyflax.nnx.layers.normalization import GroupNorm, LayerNorm, RMSNorm
 from easyflax.nnx.layers.pooling import avg_pool, max_pool, min_pool, pool
 from easyflax.nnx.layers.sequential import Sequential
@@ -55,6 +56,7 @@ __all__ = [
     "Initializer",
     "LayerNorm",
     "Linear",
+    "LinearGeneral",
     "PReLU",
     "RMSNorm",
     "Sequential",

@@ -18,7 +18,7 @@ from easyflax.nnx.core.variables import Param
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 
-__all__ = ["Linear", "linear"]
+__all__ = ["Linear", "add_bias", "linear", "product"]
 
 default_kernel_init = initializers.lecun_normal()
 default_bias_init = initializers.zeros_init()
@@ -48,6 +48,29 @@ def linear(
     Returns:
         `(..., out_features)`.
     """
+    y = product(
+        x,
+        kernel,
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        dot_general=dot_general,
+        out_sharding=out_sharding,
+    )
+    return y if bias is None else add_bias(y, bias)
+
+
+def product(
+    x: jax.Array,
+    kernel: jax.Array,
+    dimension_numbers: lax.DotDimensionNumbers,
+    *,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
+    dot_general: Callable[..., jax.Array] = lax.dot_general,
+    out_sharding: Any = None,
+) -> jax.Array:
+    """Returns `dot_general(x, kernel, dimension_numbers)`, with those options that are given."""
     options: dict[str, Any] = {"precision": precision}
     if preferred_element_type is not None:
         options["preferred_element_type"] = preferred_element_type
@@ -55,8 +78,7 @@ def linear(
         options["out_sharding"] = out_sharding
     if dot_general is lax.dot_general:
         dot_general = _dot_general
-    y = dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options)
-    return y if bias is None else add_bias(y, bias)
+    return dot_general(x, kernel, dimension_numbers, **options)
 
 
 # Inlined functions, as those of jax.numpy are: what they trace and differentiate to is kept for later layers.
@@ -67,10 +89,14 @@ _dot_general = jax.jit(
 )
 
 
-@functools.partial(jax.jit, inline=True)
-def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns `y` with `bias` added along its last axis, whatever jax's setting for rank promotion."""
-    return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))
+@functools.partial(jax.jit, static_argnames=("batch_axes",), inline=True)
+def add_bias(y: jax.Array, bias: jax.Array, batch_axes: int = 0) -> jax.Array:
+    """Returns `y` with `bias` added along its last axes, whatever jax's setting for rank promotion.
+
+    The first `batch_axes` axes of `bias` belong to the first ones of `y`.
+    """
+    between = (1,) * (y.ndim - bias.ndim)
+    return y + jnp.reshape(bias, (*bias.shape[:batch_axes], *between, *bias.shape[batch_axes:]))
 
 
 class Linear(Module):
@@ -96,6 +122,7 @@ class Linear(Module):
 
     Raises:
         TypeError, ValueError: a size is no positive integer, or `rngs` is a bare seed or key.
+        AttributeError: `rngs` has neither a stream `params` nor a default.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -14,11 +14,15 @@ from easyflax.nnx.layers.linear import (
     default_bias_init,
     default_kernel_init,
 )
+from easyflax.nnx.layers.linear_general import (
+    LinearGeneral,
+)
 
 __all__ = [
     "Conv",
     "Embed",
     "Linear",
+    "LinearGeneral",
     "default_bias_init",
     "default_embed_init",
     "default_kernel_init",

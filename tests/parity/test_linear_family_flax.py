@@ -1,0 +1,53 @@
+"""Linear maps, transposed convolutions and low-rank additions against flax.nnx, option by option."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from easyflax import nnx
+from tests.parity.flax_oracle import (
+    Case,
+    assert_same_gradients,
+    assert_same_jitted_outputs,
+    assert_same_outputs,
+)
+
+BF16 = jnp.bfloat16
+F32 = jnp.float32
+NORMAL = jax.nn.initializers.normal()
+KERNEL_AND_BIAS = {"kernel_metadata": {"role": "w"}, "bias_metadata": {"role": "b"}}
+
+CASES = [
+    Case("LinearGeneral", (3, 4), (5, 3)),
+    Case("LinearGeneral", (3, (4, 2)), (2, 5, 3), {"bias_init": NORMAL, **KERNEL_AND_BIAS}),
+    Case("LinearGeneral", ((2, 3), (4, 5)), (6, 2, 7, 3), {"axis": (1, -1), "bias_init": NORMAL}),
+    Case("LinearGeneral", ((2, 3), 4), (6, 2, 3), {"axis": (-1, -2), "use_bias": False}),
+    Case("LinearGeneral", (3, (2, 4)), (6, 5, 3), {"batch_axis": {0: 6}, "bias_init": NORMAL}),
+    Case("LinearGeneral", ((3, 2), 4), (6, 7, 3, 5, 2),
+         {"batch_axis": {0: 6, 1: 7}, "axis": (2, 4), "kernel_init": nnx.initializers.he_uniform()}),
+    Case("LinearGeneral", ((), 4), (5, 3), {"axis": ()}),
+    Case("LinearGeneral", (3, (4, 2)), (5, 3), {"dtype": BF16}),
+    Case("LinearGeneral", (3, (4, 2)), (5, 3), {"param_dtype": BF16, "batch_axis": {0: 5}}, dtype=BF16),
+    Case("LinearGeneral", (3, (4, 2)), (5, 3), {"param_dtype": BF16, "dtype": F32, "precision": "highest"}),
+    Case("LinearGeneral", (3, 4), (5, 3), {"preferred_element_type": F32, "param_dtype": BF16}, dtype=BF16),
+    Case("LinearGeneral", (3, 4), (5, 3), {"dot_general": jax.lax.dot_general}),
+    Case("LinearGeneral", (3, 4), (5, 3), {"dot_general_cls": lambda: jax.lax.dot_general}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_parameters_and_outputs_are_those_of_flax(case: Case) -> None:
+    assert_same_outputs(case)
+
+
+# Each layer keeps at least three configurations; which ones does not matter, and compiling takes the time.
+@pytest.mark.parametrize("case", CASES[1::2], ids=str)
+def test_gradients_are_those_of_flax(case: Case) -> None:
+    assert_same_gradients(case)
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
+def test_jitted_calls_agree_with_flax(case: Case) -> None:
+    assert_same_jitted_outputs(case)
