@@ -133,8 +133,8 @@ class GraphDef(Generic[A]):
         if self._hash is None:
             try:
                 self._hash = hash((self.roots, self.nodes, self.variables, self.num_arrays))
-            except TypeError as error:
-                raise TypeError(self._unhashable()) from error
+            except TypeError:  # a configuration that can be compared but not hashed, such as most dataclasses
+                self._hash = self._hash_without_values()
         return self._hash
 
     def __repr__(self) -> str:
@@ -191,31 +191,19 @@ class GraphDef(Generic[A]):
 
         return apply_graphdef(self, state, *states)
 
-    def _unhashable(self) -> str:
-        for path, tag, payload in self.iter_refs():
-            if tag == STATIC and not _is_hashable(payload):
-                where, value = "/".join(map(str, path)), payload[0]
-                return (
-                    f"The static attribute '{where}' is a {type(value).__name__}, which cannot be hashed: "
-                    "transforms compare the static "
-                    "parts of a module to know when to compile again.\nUse a tuple or another hashable "
-                    "value, or mark it with nnx.data(...) "
-                    "if it holds arrays."
-                )
-        return (
-            "A variable's metadata cannot be hashed. Use hashable metadata, such as tuples in place of lists."
+    def _hash_without_values(self) -> int:
+        """A hash of the kinds and the places of everything, which equal structures have in common."""
+        rows = tuple(
+            (
+                row.type,
+                *((key, tag, payload[1] if tag == STATIC else payload) for key, tag, payload in row.children),
+            )
+            for row in self.nodes
         )
+        return hash((rows, tuple(row.type for row in self.variables), self.num_arrays))
 
 
 jax.tree_util.register_static(GraphDef)
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def static_ref(value: Any) -> Ref:

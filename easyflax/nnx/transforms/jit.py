@@ -267,7 +267,6 @@ def jit(
 
     Raises:
         ValueError: a sharding does not fit the mesh or its argument.
-        TypeError: a static attribute of a module cannot be hashed.
         TraceContextError: the function changes a module that it was not passed.
 
     Example:

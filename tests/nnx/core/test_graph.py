@@ -408,13 +408,15 @@ def test_apply_merges_calls_and_splits_again():
     assert graphdef.apply(state)(5.0)[0].tolist() == [5, 5]
 
 
-def test_static_attributes_that_cannot_be_hashed_are_named():
-    model = nnx.Dict(layer=nnx.Dict(options={1, 2}))
-    with pytest.raises(TypeError, match="The static attribute 'layer/options' is a set, which cannot"):
-        hash(nnx.graphdef(model))
-    model = nnx.Dict(w=nnx.Param(1, note=[1]))
-    with pytest.raises(TypeError, match="metadata cannot be hashed"):
-        hash(nnx.graphdef(model))
+def test_structures_with_values_that_cannot_be_hashed_have_hashes_and_compare_by_value():
+    def graphdef(options, note):
+        return nnx.graphdef(nnx.Dict(layer=nnx.Dict(options=options), w=nnx.Param(1, note=note)))
+
+    one, equal = graphdef({1, 2}, [1]), graphdef({1, 2}, [1])
+    assert one == equal and hash(one) == hash(equal)
+    assert one != graphdef({1, 3}, [1])
+    assert one != graphdef({1, 2}, [2])
+    assert one != graphdef(({1, 2},), [1])
 
 
 def test_merging_inside_of_a_transform_copies_what_was_made_outside():
