@@ -177,6 +177,7 @@ from easyflax.nnx.core.views import (
 from easyflax.nnx.layers import (
     BatchNorm,
     Conv,
+    ConvTranspose,
     Dropout,
     Embed,
     GroupNorm,
@@ -318,6 +319,7 @@ __all__ = [
     "Cache",
     "Carry",
     "Conv",
+    "ConvTranspose",
     "Data",
     "Dict",
     "DiffState",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from easyflax import nnx
@@ -34,6 +35,21 @@ CASES = [
     Case("LinearGeneral", (3, 4), (5, 3), {"preferred_element_type": F32, "param_dtype": BF16}, dtype=BF16),
     Case("LinearGeneral", (3, 4), (5, 3), {"dot_general": jax.lax.dot_general}),
     Case("LinearGeneral", (3, 4), (5, 3), {"dot_general_cls": lambda: jax.lax.dot_general}),
+    Case("ConvTranspose", (3, 4, 3), (2, 5, 3)),
+    Case("ConvTranspose", (3, 4, (4,), 2), (5, 3), {"padding": "VALID", "bias_init": NORMAL}),
+    Case("ConvTranspose", (3, 4, 3, 2), (2, 2, 5, 3), {"padding": "CIRCULAR", "use_bias": False}),
+    Case("ConvTranspose", (3, 4, 4, 3), (2, 5, 3), {"padding": "CIRCULAR", "transpose_kernel": True}),
+    Case("ConvTranspose", (2, 4, (4, 3), (2, 1)), (2, 4, 5, 2),
+         {"padding": "CIRCULAR", "kernel_dilation": (1, 3)}),
+    Case("ConvTranspose", (2, 4, (3, 2), (1, 2)), (2, 4, 5, 2), {"padding": 1, **KERNEL_AND_BIAS}),
+    Case("ConvTranspose", (2, 4, (3, 2), 2), (2, 4, 5, 2),
+         {"padding": (2, (0, 3)), "transpose_kernel": True}),
+    Case("ConvTranspose", (2, 4, (3, 3), 2), (4, 5, 2), {"kernel_dilation": 2, "dtype": BF16}),
+    Case("ConvTranspose", (2, 3, (3,)), (2, 5, 2), {"mask": np.tril(np.ones((3, 2, 3), np.float32))}),
+    Case("ConvTranspose", (2, 3, (3,)), (2, 5, 2), {"mask": jnp.ones((3, 3, 2)), "transpose_kernel": True}),
+    Case("ConvTranspose", (2, 3, 3), (2, 5, 2),
+         {"param_dtype": BF16, "preferred_element_type": F32}, dtype=BF16),
+    Case("ConvTranspose", (1, 2, (2, 3, 2), (1, 2, 1)), (2, 3, 3, 3, 1), {"precision": "highest"}),
 ]  # fmt: skip
 
 

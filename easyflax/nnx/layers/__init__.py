@@ -38,6 +38,7 @@ from easyflax.nnx.layers.activations import (
 )
 from easyflax.nnx.layers.batch_norm import BatchNorm
 from easyflax.nnx.layers.conv import Conv
+from easyflax.nnx.layers.conv_transpose import ConvTranspose
 from easyflax.nnx.layers.embedding import Embed
 from easyflax.nnx.layers.initializers import Initializer
 from easyflax.nnx.layers.linear import Linear
@@ -50,6 +51,7 @@ from easyflax.nnx.layers.stochastic import Dropout
 __all__ = [
     "BatchNorm",
     "Conv",
+    "ConvTranspose",
     "Dropout",
     "Embed",
     "GroupNorm",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -17,51 +16,25 @@ from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs
 from easyflax.nnx.core.variables import Param
 from easyflax.nnx.layers import checks, initializers
+from easyflax.nnx.layers.conv_options import (
+    Padding,
+    canonical_padding,
+    channels_last,
+    check_convolution,
+    check_kernel_mask,
+    each_axis,
+    with_one_batch_axis,
+)
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 from easyflax.nnx.layers.linear import add_bias
 
-__all__ = ["Conv", "canonical_padding", "conv"]
-
-Padding = str | int | Sequence[int | tuple[int, int]]
+__all__ = ["Conv", "conv"]
 
 _PAD_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect"}
 _PADDINGS = ("SAME", "SAME_LOWER", "VALID", "CAUSAL", *_PAD_MODES)
 
 default_kernel_init = initializers.lecun_normal()
 default_bias_init = initializers.zeros_init()
-
-
-def canonical_padding(padding: Padding, rank: int, layer: str = "Conv") -> str | tuple[tuple[int, int], ...]:
-    """Returns `padding` as an upper-case name, or as one `(low, high)` pair for each of `rank` spatial axes.
-
-    `layer` is the name that errors give.
-
-    Raises:
-        ValueError: it is no known name, integer, or sequence of `rank` integers or pairs.
-
-    Examples:
-        >>> from easyflax.nnx.layers.conv import canonical_padding
-        >>> canonical_padding("same", 2), canonical_padding(1, 2), canonical_padding([1, (0, 2)], 2)
-        ('SAME', ((1, 1), (1, 1)), ((1, 1), (0, 2)))
-    """
-    if isinstance(padding, str) and padding.upper() in _PADDINGS:
-        if padding.upper() == "CAUSAL" and rank != 1:
-            raise ValueError(
-                f"{layer}: got padding 'CAUSAL' for {rank} spatial axes, expected one spatial axis. "
-                "Use it with a one-dimensional kernel_size, or pass the pairs of padding yourself."
-            )
-        return padding.upper()
-    if isinstance(padding, (int, np.integer)):
-        return ((int(padding), int(padding)),) * rank
-    if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == rank:
-        pairs = [(p, p) if isinstance(p, (int, np.integer)) else tuple(p) for p in padding]
-        if all(len(pair) == 2 for pair in pairs):
-            return tuple((int(low), int(high)) for low, high in pairs)
-    raise ValueError(
-        f"{layer}: got padding {padding!r} for {rank} spatial axes, expected one of "
-        f"{', '.join(map(repr, _PADDINGS))}, an integer, or a sequence of {rank} integers or (low, high) "
-        "pairs. Pass one of these."
-    )
 
 
 def conv(
@@ -99,7 +72,8 @@ def conv(
         `(batch, *spatial_out, out_features)`.
     """
     rank = kernel.ndim - 2
-    x, pads = _pad(x, kernel.shape[:rank], canonical_padding(padding, rank), kernel_dilation)
+    pads = canonical_padding(padding, rank, _PADDINGS, "conv")
+    x, pads = _pad(x, kernel.shape[:rank], pads, kernel_dilation)
     options: dict[str, Any] = {"precision": precision}
     if preferred_element_type is not None:
         options["preferred_element_type"] = preferred_element_type
@@ -112,17 +86,11 @@ def conv(
         pads,
         lhs_dilation=tuple(input_dilation),
         rhs_dilation=tuple(kernel_dilation),
-        dimension_numbers=_channels_last(rank),
+        dimension_numbers=channels_last(rank),
         feature_group_count=feature_group_count,
         **options,
     )
     return y if bias is None else add_bias(y, bias)
-
-
-def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
-    spatial = tuple(range(1, rank + 1))
-    image = (0, rank + 1, *spatial)  # (batch, *spatial, features)
-    return lax.ConvDimensionNumbers(image, (rank + 1, rank, *range(rank)), image)
 
 
 def _pad(
@@ -178,6 +146,7 @@ class Conv(Module):
         TypeError, ValueError: a size is no positive integer, the padding is not known, the features cannot be
             divided into the groups, the mask has another shape than the kernel, or `rngs` is a bare seed or
             key.
+        AttributeError: `rngs` has neither a stream `params` nor a default.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -232,10 +201,12 @@ class Conv(Module):
         self.conv_general_dilated = conv_general_dilated
         self.promote_dtype = promote_dtype
         self.preferred_element_type = preferred_element_type
-        _check_options(self)
+        pads = check_convolution(self, _PADDINGS, "strides", "input_dilation", "kernel_dilation")
+        _check_dilated_padding(self, pads)
+        _check_groups(self)
         checks.check_rngs(self, rngs)
         self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
-        _check_mask(self)
+        check_kernel_mask(self, self.kernel_shape)
         kernel = kernel_init(rngs.params(), self.kernel_shape, param_dtype)
         self.kernel = Param(kernel, **kernel_metadata)
         self.bias = (
@@ -258,20 +229,20 @@ class Conv(Module):
         rank = kernel.ndim - 2
         features = kernel.shape[-2] * self.feature_group_count
         checks.check_features(self, inputs, features, argument="in_features", spatial_axes=rank)
-        kernel = kernel if self.mask is None else kernel * self.mask
+        if self.mask is not None:
+            check_kernel_mask(self, kernel.shape)
+            kernel = kernel * self.mask
         bias = None if self.bias is None else self.bias[...]
         x, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
         batch = x.shape[: -rank - 1]
-        if len(batch) != 1:
-            x = jnp.reshape(x, (math.prod(batch), *x.shape[-rank - 1 :]))
         y = conv(
-            x,
+            with_one_batch_axis(x, rank),
             kernel,
             bias,
-            strides=_each_axis(self, "strides", rank),
+            strides=each_axis(self, "strides", rank),
             padding=self.padding,
-            input_dilation=_each_axis(self, "input_dilation", rank),
-            kernel_dilation=_each_axis(self, "kernel_dilation", rank),
+            input_dilation=each_axis(self, "input_dilation", rank),
+            kernel_dilation=each_axis(self, "kernel_dilation", rank),
             feature_group_count=self.feature_group_count,
             precision=self.precision,
             preferred_element_type=self.preferred_element_type,
@@ -281,48 +252,24 @@ class Conv(Module):
         return y if len(batch) == 1 else jnp.reshape(y, (*batch, *y.shape[1:]))
 
 
-def _each_axis(layer: Conv, option: str, rank: int) -> tuple[int, ...]:
-    """The option as one integer for each spatial axis; None is 1."""
-    value = 1 if (given := getattr(layer, option)) is None else given
-    values = tuple(value) if isinstance(value, Iterable) else (value,) * rank
-    if len(values) != rank:
-        raise ValueError(
-            f"{checks.describe(layer)}: got {option}={values} for {rank} spatial axes, expected an integer "
-            f"or {rank} of them. Pass one for each entry of kernel_size."
-        )
-    return values
-
-
-def _check_options(layer: Conv) -> None:
-    name, groups, rank = type(layer).__name__, layer.feature_group_count, len(layer.kernel_size)
-    checks.check_sizes(layer, **{f"kernel_size[{axis}]": size for axis, size in enumerate(layer.kernel_size)})
-    features = {"in_features": layer.in_features, "out_features": layer.out_features}
-    checks.check_sizes(layer, feature_group_count=groups, **features)
-    for argument, size in features.items():
+def _check_groups(layer: Conv) -> None:
+    groups = layer.feature_group_count
+    checks.check_sizes(layer, feature_group_count=groups)
+    for argument in ("in_features", "out_features"):
+        size = getattr(layer, argument)
         if size % groups:
             raise ValueError(
-                f"{name}: got {argument}={size} and feature_group_count={groups}, expected features that "
-                f"divide into the groups. Choose {argument} as a multiple of feature_group_count."
+                f"{type(layer).__name__}: got {argument}={size} and feature_group_count={groups}, expected "
+                f"features that divide into the groups. Choose {argument} as a multiple of "
+                "feature_group_count."
             )
-    for option in ("strides", "input_dilation", "kernel_dilation"):
-        checks.check_sizes(
-            layer, **{f"{option}[{axis}]": size for axis, size in enumerate(_each_axis(layer, option, rank))}
-        )
-    padding = canonical_padding(layer.padding, rank, name)
-    if padding in ("SAME", "SAME_LOWER") and any(
-        step > 1 for step in _each_axis(layer, "input_dilation", rank)
-    ):
-        raise ValueError(
-            f"{name}: got padding={layer.padding!r} with input_dilation={layer.input_dilation}, expected "
-            "'VALID' or explicit padding where the input is dilated. Pass a (low, high) pair for each "
-            "spatial axis."
-        )
 
 
-def _check_mask(layer: Conv) -> None:
-    if layer.mask is not None and np.shape(layer.mask) != layer.kernel_shape:
+def _check_dilated_padding(layer: Conv, padding: str | tuple[tuple[int, int], ...]) -> None:
+    dilation = each_axis(layer, "input_dilation", len(layer.kernel_size))
+    if padding in ("SAME", "SAME_LOWER") and max(dilation, default=1) > 1:
         raise ValueError(
-            f"{type(layer).__name__}: got a mask of shape {np.shape(layer.mask)}, expected "
-            f"{layer.kernel_shape}, the shape of the kernel. Pass a mask with (*kernel_size, in_features // "
-            "feature_group_count, out_features)."
+            f"{type(layer).__name__}: got padding={layer.padding!r} with "
+            f"input_dilation={layer.input_dilation}, expected 'VALID' or explicit padding where the input is "
+            "dilated. Pass a (low, high) pair for each spatial axis."
         )

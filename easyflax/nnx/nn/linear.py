@@ -5,6 +5,9 @@ from __future__ import annotations
 from easyflax.nnx.layers.conv import (
     Conv,
 )
+from easyflax.nnx.layers.conv_transpose import (
+    ConvTranspose,
+)
 from easyflax.nnx.layers.embedding import (
     Embed,
     default_embed_init,
@@ -20,6 +23,7 @@ from easyflax.nnx.layers.linear_general import (
 
 __all__ = [
     "Conv",
+    "ConvTranspose",
     "Embed",
     "Linear",
     "LinearGeneral",

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from easyflax import nnx
-from easyflax.nnx.layers.conv import canonical_padding
+from easyflax.nnx.layers.conv_options import canonical_padding
 
 
 def _by_hand(
@@ -153,7 +153,7 @@ def test_causal_padding_is_for_one_axis() -> None:
         ValueError, match=r"got padding 'CAUSAL' for 2 spatial axes, expected one spatial axis"
     ):
         nnx.Conv(2, 3, (3, 3), padding="CAUSAL", rngs=nnx.Rngs(0))
-    assert canonical_padding("causal", 1) == "CAUSAL"
+    assert canonical_padding("causal", 1, ["CAUSAL"], "Conv") == "CAUSAL"
 
 
 def test_same_padding_of_a_dilated_input_is_refused() -> None:
