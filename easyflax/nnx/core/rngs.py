@@ -17,6 +17,7 @@ import numpy as np
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.filters import Filter, to_predicate
 from easyflax.nnx.core.module import Pytree
+from easyflax.nnx.core.naming import asking_module, describe
 from easyflax.nnx.core.tracking import wrong_trace
 from easyflax.nnx.core.variables import Variable
 
@@ -132,9 +133,10 @@ class Rngs(_Draws, Pytree):
             return streams[name]
         if "default" in streams:
             return streams["default"]
+        asking = asking_module()
         raise error(
-            f"No RngStream named '{name}' found in Rngs; there are {sorted(streams)}. Make it with a seed "
-            f"for '{name}', or with a default: "
+            f"{'' if asking is None else describe(asking) + ': '}No RngStream named '{name}' found in Rngs; "
+            f"there are {sorted(streams)}. Make it with a seed for '{name}', or with a default: "
             f"nnx.Rngs(0, {name}=1)."
         )
 

@@ -20,9 +20,12 @@ from easyflax.nnx.layers.activations import (
     hard_tanh,
     identity,
     leaky_relu,
+    log1mexp,
     log_sigmoid,
     log_softmax,
+    logmeanexp,
     logsumexp,
+    mish,
     one_hot,
     relu,
     relu6,
@@ -32,6 +35,9 @@ from easyflax.nnx.layers.activations import (
     soft_sign,
     softmax,
     softplus,
+    sparse_plus,
+    sparse_sigmoid,
+    squareplus,
     standardize,
     swish,
     tanh,
@@ -40,13 +46,17 @@ from easyflax.nnx.layers.batch_norm import BatchNorm
 from easyflax.nnx.layers.conv import Conv
 from easyflax.nnx.layers.conv_transpose import ConvTranspose
 from easyflax.nnx.layers.embedding import Embed
+from easyflax.nnx.layers.group_norm import GroupNorm
 from easyflax.nnx.layers.initializers import Initializer
+from easyflax.nnx.layers.instance_norm import InstanceNorm
 from easyflax.nnx.layers.linear import Linear
 from easyflax.nnx.layers.linear_general import LinearGeneral
-from easyflax.nnx.layers.normalization import GroupNorm, LayerNorm, RMSNorm
+from easyflax.nnx.layers.normalization import LayerNorm, RMSNorm
 from easyflax.nnx.layers.pooling import avg_pool, max_pool, min_pool, pool
 from easyflax.nnx.layers.sequential import Sequential
+from easyflax.nnx.layers.spectral_norm import SpectralNorm
 from easyflax.nnx.layers.stochastic import Dropout
+from easyflax.nnx.layers.weight_norm import WeightNorm
 
 __all__ = [
     "BatchNorm",
@@ -56,12 +66,15 @@ __all__ = [
     "Embed",
     "GroupNorm",
     "Initializer",
+    "InstanceNorm",
     "LayerNorm",
     "Linear",
     "LinearGeneral",
     "PReLU",
     "RMSNorm",
     "Sequential",
+    "SpectralNorm",
+    "WeightNorm",
     "avg_pool",
     "celu",
     "elu",
@@ -74,11 +87,14 @@ __all__ = [
     "identity",
     "initializers",
     "leaky_relu",
+    "log1mexp",
     "log_sigmoid",
     "log_softmax",
+    "logmeanexp",
     "logsumexp",
     "max_pool",
     "min_pool",
+    "mish",
     "one_hot",
     "pool",
     "relu",
@@ -89,6 +105,9 @@ __all__ = [
     "soft_sign",
     "softmax",
     "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
     "standardize",
     "swish",
     "tanh",

@@ -1,4 +1,4 @@
-"""What layers check of their arguments and inputs before they compute, and how errors name a layer.
+"""What layers check of their arguments and inputs before they compute.
 
 All checks look at static shapes and dtypes only: they work while tracing and cost nothing in a compiled
 function.
@@ -7,39 +7,15 @@ function.
 from __future__ import annotations
 
 import operator
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from easyflax.nnx.core.iteration import iter_modules
 from easyflax.nnx.core.module import Module
+from easyflax.nnx.core.naming import describe
 
 __all__ = ["check_features", "check_mask", "check_rngs", "check_sizes", "describe"]
-
-
-def describe(layer: Module) -> str:
-    """Returns the layer's type and its path in the model that was called, if any: `Linear 'encoder.head'`."""
-    for model in _callers():
-        for path, module in iter_modules(model):
-            if module is layer and path:
-                return f"{type(layer).__name__} '{'.'.join(map(str, path))}'"
-    return type(layer).__name__
-
-
-def _callers() -> Iterator[Module]:
-    """The modules that functions on the stack were called with as their first argument, outermost first."""
-    modules = []
-    frame = sys._getframe(1)
-    while frame is not None:
-        code = frame.f_code
-        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        if isinstance(first, Module):
-            modules.append(first)
-        frame = frame.f_back  # type: ignore[assignment]
-    return reversed(modules)
 
 
 def check_features(
