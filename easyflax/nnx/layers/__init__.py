@@ -43,36 +43,50 @@ from easyflax.nnx.layers.activations import (
     tanh,
 )
 from easyflax.nnx.layers.batch_norm import BatchNorm
+from easyflax.nnx.layers.bidirectional import Bidirectional
 from easyflax.nnx.layers.conv import Conv
+from easyflax.nnx.layers.conv_lstm import ConvLSTMCell
 from easyflax.nnx.layers.conv_transpose import ConvTranspose
 from easyflax.nnx.layers.embedding import Embed
 from easyflax.nnx.layers.group_norm import GroupNorm
+from easyflax.nnx.layers.gru import GRUCell
 from easyflax.nnx.layers.initializers import Initializer
 from easyflax.nnx.layers.instance_norm import InstanceNorm
 from easyflax.nnx.layers.linear import Linear
 from easyflax.nnx.layers.linear_general import LinearGeneral
+from easyflax.nnx.layers.lstm import LSTMCell, OptimizedLSTMCell
 from easyflax.nnx.layers.normalization import LayerNorm, RMSNorm
 from easyflax.nnx.layers.pooling import avg_pool, max_pool, min_pool, pool
+from easyflax.nnx.layers.recurrent import RNN
+from easyflax.nnx.layers.recurrent_cells import RNNCellBase, SimpleCell
 from easyflax.nnx.layers.sequential import Sequential
 from easyflax.nnx.layers.spectral_norm import SpectralNorm
 from easyflax.nnx.layers.stochastic import Dropout
 from easyflax.nnx.layers.weight_norm import WeightNorm
 
 __all__ = [
+    "RNN",
     "BatchNorm",
+    "Bidirectional",
     "Conv",
+    "ConvLSTMCell",
     "ConvTranspose",
     "Dropout",
     "Embed",
+    "GRUCell",
     "GroupNorm",
     "Initializer",
     "InstanceNorm",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "LinearGeneral",
+    "OptimizedLSTMCell",
     "PReLU",
     "RMSNorm",
+    "RNNCellBase",
     "Sequential",
+    "SimpleCell",
     "SpectralNorm",
     "WeightNorm",
     "avg_pool",

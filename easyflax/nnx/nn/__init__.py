@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from easyflax.nnx.nn import activations, dtypes, initializers, linear, normalization, stochastic
+from easyflax.nnx.nn import activations, dtypes, initializers, linear, normalization, recurrent, stochastic
 
-__all__ = ["activations", "dtypes", "initializers", "linear", "normalization", "stochastic"]
+__all__ = ["activations", "dtypes", "initializers", "linear", "normalization", "recurrent", "stochastic"]
