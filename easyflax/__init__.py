@@ -10,6 +10,7 @@ if _typing.TYPE_CHECKING:
     from easyflax import callbacks as callbacks
     from easyflax import datasets as datasets
     from easyflax import distribution as distribution
+    from easyflax import interop as interop
     from easyflax import losses as losses
     from easyflax import metrics as metrics
     from easyflax import optimizers as optimizers
@@ -26,6 +27,7 @@ __all__ = [
     "datasets",
     "distribution",
     "errors",
+    "interop",
     "losses",
     "metrics",
     "nnx",
@@ -34,6 +36,6 @@ __all__ = [
 
 __getattr__, __dir__ = _lazily(
     __name__,
-    modules=("callbacks", "datasets", "distribution", "losses", "metrics", "optimizers"),
+    modules=("callbacks", "datasets", "distribution", "interop", "losses", "metrics", "optimizers"),
     names={"Model": "models", "Sequential": "models"},
 )

@@ -17,6 +17,7 @@ PUBLIC = [
     "datasets",
     "distribution",
     "errors",
+    "interop",
     "losses",
     "metrics",
     "nnx",
