@@ -237,12 +237,14 @@ from easyflax.nnx.layers import (
     tanh,
 )
 from easyflax.nnx.training import (
+    EMA,
     Accuracy,
     Average,
     Metric,
     MetricState,
     ModelAndOptimizer,
     MultiMetric,
+    MultiTransformState,
     OptArray,
     Optimizer,
     OptState,
@@ -251,6 +253,7 @@ from easyflax.nnx.training import (
     TrainState,
     Welford,
     metrics,
+    multi_transform,
     optimizer,
 )
 from easyflax.nnx.transforms.autodiff import (
@@ -325,6 +328,7 @@ from easyflax.nnx.transforms.vmap import (
 )
 
 __all__ = [
+    "EMA",
     "PARTITION_NAME",
     "RNN",
     "A",
@@ -367,6 +371,7 @@ __all__ = [
     "ModelAndOptimizer",
     "Module",
     "MultiMetric",
+    "MultiTransformState",
     "NodeStates",
     "Not",
     "Nothing",
@@ -480,6 +485,7 @@ __all__ = [
     "min_pool",
     "mish",
     "module",
+    "multi_transform",
     "nn",
     "object",
     "one_hot",

@@ -60,6 +60,11 @@ class Binding:
         """Returns the user's variables with their paths as tuples."""
         return [(self._paths[name], variable) for name, variable in self.variables.items()]
 
+    def params_state(self) -> tuple[list[str], nnx.State]:
+        """Returns `params` as a state, and their names in the order of its leaves."""
+        state = nnx.from_flat_state([(self._paths[name], leaf) for name, leaf in self.params.items()])
+        return [path_name(path) for path, _ in nnx.to_flat_state(state)], state
+
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the current values of `params` and of `other`, not copied."""
         return _values(self.params), _values(self.other)

@@ -17,6 +17,7 @@ import optax
 from easyflax.distribution import DataParallel
 from easyflax.optimizers import get_learning_rate, set_learning_rate
 from easyflax.train.binding import Binding
+from easyflax.train.nested_optimizer import nest
 from easyflax.train.session import CompiledSteps, Session
 
 
@@ -121,7 +122,8 @@ class Engine:
             self._opt_state = None
         if self._opt_state is None:
             params = self.layout.put_state(binding.arrays()[0])
-            self._opt_state = self.layout.copy_to_devices(self.layout.jit(self.optimizer.init)(params))
+            init = self.layout.jit(nest(self.optimizer, binding).init)
+            self._opt_state = self.layout.copy_to_devices(init(params))
             self._opt_shapes = shapes
 
 

@@ -14,6 +14,7 @@ from easyflax.data import Batch
 from easyflax.losses import Loss
 from easyflax.metrics import Metric
 from easyflax.train.binding import Binding
+from easyflax.train.nested_optimizer import nest
 from easyflax.train.output_kind import output_kinds
 from easyflax.train.step import Objective
 
@@ -53,6 +54,7 @@ def build_objective(
             jax.eval_shape(metric.update, jax.eval_shape(metric.init), y, output)
             row_wise = metric.is_row_wise(y, output) and row_wise
         resolved.append(metric)
+    optimizer = nest(optimizer, binding)
     return Objective(binding.apply, loss, _by_name(resolved), optimizer, shapes(output), row_wise)
 
 

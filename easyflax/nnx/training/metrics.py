@@ -1,7 +1,8 @@
 """Metrics that accumulate over batches, in variables, so that they pass through transforms like a model.
 
 Each has `update(**values)`, `compute()` and `reset()`. Under `nnx.jit` nothing leaves the device until the
-result of `compute()` is read.
+result of `compute()` is read. Metrics that saw parts of the data are merged into one that saw all of it, by
+`merge(other)` and, after `nnx.vmap` or inside `nnx.shard_map`, by `merge_axis(axis)`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from easyflax.nnx.core import graph
 from easyflax.nnx.core.filters import Filter
 from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.variables import Variable
+from easyflax.nnx.training import merging
+from easyflax.nnx.training.merging import AxisName, Parts, Total
 
 __all__ = ["Accuracy", "Average", "Metric", "MetricState", "MultiMetric", "Statistics", "Welford"]
 
@@ -27,6 +30,8 @@ class MetricState(Variable[Any]):
 
 class Metric(Pytree):
     """Base class of metrics: accumulates in `update`, answers in `compute`, starts over with `reset`.
+
+    A metric of one's own that is to be merged defines `merge` (and `merge_axis`) too.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -40,6 +45,8 @@ class Metric(Pytree):
         ...         self.value[...] = jnp.maximum(self.value[...], values.max())
         ...     def compute(self):
         ...         return self.value[...]
+        ...     def merge(self, other):
+        ...         self.update(values=other.value)
         >>> metric = Largest()
         >>> metric.update(values=jnp.array([1.0, 5.0, 2.0]))
         >>> float(metric.compute())
@@ -61,6 +68,38 @@ class Metric(Pytree):
     def split(self, *filters: Filter) -> Any:
         """Returns `nnx.split(self, *filters)`."""
         return graph.split(self, *filters)
+
+    def merge(self, other: Metric) -> None:
+        """Takes in what another metric has accumulated, as if this one had seen all of it.
+
+        Args:
+            other: a metric of the same type and settings; it stays as it is.
+
+        Raises:
+            TypeError: `other` is of another type.
+            ValueError: it has other settings, or accumulates arrays of another shape.
+            NotImplementedError: this type of metric does not say how to merge.
+        """
+        merging.merge(self, other, self._combined)
+
+    def merge_axis(self, axis: int | AxisName) -> None:
+        """Merges the metrics along an axis into one, in place.
+
+        Args:
+            axis: a number for an axis of what is accumulated, such as the one that `nnx.vmap` made; or the
+                name of the axis (or the names) of the `nnx.shard_map` or `nnx.vmap` that runs, over which
+                every device then has the merged metric. A metric that comes in from outside of it counts
+                once for each device: make a new one inside, or `reset` it.
+
+        Raises:
+            ValueError: there is no axis of that number.
+            NotImplementedError: this type of metric does not say how to merge.
+        """
+        merging.merge_axis(self, axis, self._combined)
+
+    def _combined(self, _parts: Parts, _total: Total) -> Parts:
+        """What to accumulate in place of the parts, of which `total` gives the sum over all metrics."""
+        return {}
 
     def _missing(self, method: str) -> str:
         return (
@@ -107,13 +146,16 @@ class Average(Metric):
             ValueError: the mask does not broadcast to the values.
         """
         values = _values(self, self.argname, kwargs)
-        weights = _weights(self, values, mask)
+        weights = _weights(self, kwargs[self.argname], values, mask)
         self.total[...] += (values if weights is None else _masked(values, weights)).sum()
         self.count[...] += values.size if weights is None else weights.sum().astype(self.count.dtype)
 
     def compute(self) -> jax.Array:
         """Returns the mean, a float32 scalar; NaN before the first update."""
         return self.total[...] / self.count[...]
+
+    def _combined(self, parts: Parts, total: Total) -> Parts:
+        return {"total": total(parts["total"]), "count": total(parts["count"])}
 
 
 @jax.tree_util.register_dataclass
@@ -167,7 +209,9 @@ class Welford(Metric):
     def update(self, mask: ArrayLike | None = None, **kwargs: Any) -> None:
         """Adds values; arguments and errors as in `Average.update`. The mask is taken as true or false."""
         values = _values(self, self.argname, kwargs)
-        weights = _weights(self, values, mask)
+        if values.size == 0:  # has no mean
+            return
+        weights = _weights(self, kwargs[self.argname], values, mask)
         where = None if weights is None else weights.astype(bool)
         count = values.size if where is None else where.sum()
         old_count = self.count[...]
@@ -189,6 +233,12 @@ class Welford(Metric):
             standard_error_of_mean=standard_deviation / self.count[...] ** 0.5,
             standard_deviation=standard_deviation,
         )
+
+    def _combined(self, parts: Parts, total: Total) -> Parts:
+        counts, means = parts["count"], parts["mean"]
+        count = total(counts)
+        mean = total(means * counts) / jnp.maximum(count, 1)
+        return {"count": count, "mean": mean, "m2": total(parts["m2"] + counts * (means - mean) ** 2)}
 
 
 class Accuracy(Average):
@@ -258,12 +308,13 @@ class Accuracy(Average):
         if not fits:
             raise ValueError(
                 f"{type(self).__name__}: got logits of shape {logits.shape} and labels of shape "
-                f"{labels.shape}, expected {expected}"
+                f"{labels.shape}, expected {expected}" + _swapped(logits, labels)
             )
         if not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ValueError(
                 f"{type(self).__name__}: got labels of dtype {labels.dtype}, expected integers. "
                 "Convert them with labels.astype(int); take argmax(axis=-1) of one-hot labels first."
+                + _swapped(logits, labels)
             )
 
 
@@ -274,6 +325,7 @@ class MultiMetric(Metric):
         **metrics: metrics by name; each is an attribute of that name.
 
     Raises:
+        TypeError: what stands under a name is no metric.
         ValueError: a name is that of a method.
 
     Examples:
@@ -292,6 +344,12 @@ class MultiMetric(Metric):
                 f"{type(self).__name__}: got a metric named '{reserved[0]}', expected a name that is no "
                 "method of it. Choose another name."
             )
+        for name, metric in metrics.items():
+            if not callable(getattr(metric, "update", None)):
+                raise TypeError(
+                    f"{type(self).__name__}: got {name}={metric!r}, expected a metric. Pass an object with "
+                    "reset, update and compute, for example nnx.metrics.Average()."
+                )
         self._metric_names = tuple(metrics)
         for name, metric in metrics.items():
             setattr(self, name, metric)
@@ -307,8 +365,17 @@ class MultiMetric(Metric):
         Args:
             **updates: for the metrics; `mask` may be one mask for all, or a dict of masks by the metric's
                 name.
+
+        Raises:
+            ValueError: a mask is for a metric that is not there.
         """
         mask = updates.pop("mask", None)
+        unknown = set(mask) - set(self._metric_names) if isinstance(mask, dict) else ()
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}.update got a mask for {sorted(unknown)}, expected names of its "
+                f"metrics, which are {list(self._metric_names)}. Use one of these as key."
+            )
         for name in self._metric_names:
             own = mask.get(name) if isinstance(mask, dict) else mask
             getattr(self, name).update(**updates, **({} if own is None else {"mask": own}))
@@ -316,6 +383,17 @@ class MultiMetric(Metric):
     def compute(self) -> dict[str, Any]:
         """Returns what each metric computes, by name."""
         return {name: getattr(self, name).compute() for name in self._metric_names}
+
+    def merge(self, other: Metric) -> None:
+        """Merges each metric with that of the same name in `other`; errors as in `Metric.merge`."""
+        merging.check_alike(self, other)
+        for name in self._metric_names:
+            getattr(self, name).merge(getattr(other, name))
+
+    def merge_axis(self, axis: int | AxisName) -> None:
+        """Merges each metric along an axis, as `Metric.merge_axis`."""
+        for name in self._metric_names:
+            getattr(self, name).merge_axis(axis)
 
 
 def _values(metric: Metric, argname: str, given: dict[str, Any]) -> jax.Array:
@@ -327,11 +405,16 @@ def _values(metric: Metric, argname: str, given: dict[str, Any]) -> jax.Array:
     return jnp.asarray(given[argname])
 
 
-def _weights(metric: Metric, values: jax.Array, mask: Any) -> jax.Array | None:
+def _weights(metric: Metric, given: Any, values: jax.Array, mask: Any) -> jax.Array | None:
     """The mask in the shape of the values, so that each entry is counted."""
     if mask is None:
         return None
     mask = jnp.asarray(mask)
+    if isinstance(given, int | float) and mask.ndim:
+        raise ValueError(
+            f"{type(metric).__name__}.update got a mask of shape {mask.shape} for the number {given}; with a "
+            "mask, the values should be a jax array. Pass the values as an array, or no mask."
+        )
     try:
         return jnp.broadcast_to(mask, values.shape)
     except ValueError:
@@ -344,3 +427,8 @@ def _weights(metric: Metric, values: jax.Array, mask: Any) -> jax.Array | None:
 
 def _masked(values: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where(weights.astype(bool), values * weights.astype(values.dtype), 0)  # NaN times zero is NaN
+
+
+def _swapped(logits: jax.Array, labels: jax.Array) -> str:
+    swapped = jnp.issubdtype(logits.dtype, jnp.integer) and jnp.issubdtype(labels.dtype, jnp.floating)
+    return " The two look swapped." if swapped else ""

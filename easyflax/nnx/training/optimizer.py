@@ -18,6 +18,7 @@ from easyflax.nnx.core.marks import data
 from easyflax.nnx.core.module import Pytree
 from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.variables import Param, Variable
+from easyflax.nnx.training.variable_trees import check_fits, is_variable, selected, to_arrays
 
 if TYPE_CHECKING:
     import optax
@@ -58,6 +59,10 @@ class Optimizer(Pytree, Generic[M]):
         wrt: the filter.
         model: the model, in the spelling that keeps it.
 
+    Raises:
+        TypeError: `tx` is no optax transformation.
+        ValueError: `wrt` matches no variable of the model.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> import optax
@@ -75,11 +80,12 @@ class Optimizer(Pytree, Generic[M]):
     model: Any
 
     def __init__(self, model: Any, tx: optax.GradientTransformation, *, wrt: Filter = None) -> None:
+        _check_transformation(type(self).__name__, tx)
         keep_model = wrt is None
         self.wrt = Param if wrt is None else wrt
         self.step = OptState(jnp.array(0, dtype=jnp.uint32))
         self.tx = tx
-        self.opt_state = data(_to_variables(tx.init(graph.state(model, self.wrt))))
+        self.opt_state = data(_to_variables(tx.init(self._params(model))))
         if keep_model:
             self.model = model
 
@@ -99,16 +105,30 @@ class Optimizer(Pytree, Generic[M]):
             ValueError: the gradients are not of the variables that are to be updated.
         """
         model, grads = self._model_and_grads(model_and_grads)
-        params = _to_arrays(graph.state(model, self.wrt))
-        grads = _to_arrays(self._selected(grads))
-        _check_paths(grads, params)
-        updates, opt_state = self.tx.update(grads, _to_arrays(self.opt_state), params, **_to_arrays(kwargs))
+        params = to_arrays(graph.state(model, self.wrt))
+        grads = to_arrays(selected(grads, self.wrt))
+        expectation = "wrt selects. Pass the same filter as wrt to nnx.grad and to the optimizer."
+        check_fits(f"{type(self).__name__}.update got gradients", grads, params, expectation)
+        updates, opt_state = self.tx.update(grads, to_arrays(self.opt_state), params, **to_arrays(kwargs))
         import optax  # slow to load, and whoever made the transformation has loaded it
 
         graph.update(model, optax.apply_updates(params, updates))
-        jax.tree.map(Variable.set_raw_value, self.opt_state, opt_state, is_leaf=_is_variable)
+        jax.tree.map(Variable.set_raw_value, self.opt_state, opt_state, is_leaf=is_variable)
         self.step[...] += 1
         return updates
+
+    def _params(self, model: Any) -> Any:
+        """What is updated, as a state of variables."""
+        params = graph.state(model, self.wrt)
+        if not jax.tree.leaves(params):
+            leaves = jax.tree.leaves(graph.state(model), is_leaf=is_variable)
+            kinds = sorted({type(leaf).__name__ for leaf in leaves if is_variable(leaf)})
+            raise ValueError(
+                f"{type(self).__name__} got wrt={self.wrt!r}, which matches no variable of the "
+                f"{type(model).__name__}, expected a filter for those to update. Pass a kind of "
+                f"variable that it has ({', '.join(kinds) or 'it has none'}), or a filter by path."
+            )
+        return params
 
     def _model_and_grads(self, given: tuple[Any, ...]) -> tuple[Any, Any]:
         if len(given) == 2:
@@ -126,12 +146,6 @@ class Optimizer(Pytree, Generic[M]):
             "gradients. Call optimizer.update(model, grads); what the transformation takes besides goes by "
             "keyword."
         )
-
-    def _selected(self, grads: Any) -> Any:
-        """The gradients of what is updated; plain arrays have no kind to select by, and are taken whole."""
-        if any(map(_is_variable, jax.tree.leaves(grads, is_leaf=_is_variable))):
-            return graph.state(grads, self.wrt)
-        return grads
 
 
 class ModelAndOptimizer(Optimizer[M]):
@@ -157,22 +171,22 @@ class ModelAndOptimizer(Optimizer[M]):
         self.model = model
 
 
-def _is_variable(value: Any) -> bool:
-    return isinstance(value, Variable)
-
-
-def _to_arrays(tree: Any) -> Any:
-    """`tree` with the value as stored in place of each variable."""
-    return jax.tree.map(lambda x: x.get_raw_value() if _is_variable(x) else x, tree, is_leaf=_is_variable)
+def _check_transformation(owner: str, tx: Any) -> None:
+    if isinstance(tx, type) or not all(callable(getattr(tx, name, None)) for name in ("init", "update")):
+        shown = getattr(tx, "__name__", repr(tx) if isinstance(tx, int | float | str) else "")
+        raise TypeError(
+            f"{owner} got tx={shown} of type {type(tx).__name__}, expected an optax transformation, which "
+            "has init and update. Call the function that makes one, for example optax.adam(1e-3)."
+        )
 
 
 def _to_variables(tree: Any) -> Any:
     """An optax state with a variable in place of each array."""
-    return jax.tree.map(_to_variable, tree, is_leaf=_is_variable)
+    return jax.tree.map(_to_variable, tree, is_leaf=is_variable)
 
 
 def _to_variable(leaf: Any) -> OptState:
-    if not _is_variable(leaf):
+    if not is_variable(leaf):
         return OptArray(leaf)
     metadata = leaf.get_metadata()
     if "optimizer_sharding" in metadata:  # a layout of its own for what belongs to this parameter
@@ -181,21 +195,3 @@ def _to_variable(leaf: Any) -> OptState:
     if isinstance(names, tuple) and len(names) > getattr(value, "ndim", len(names)):
         del metadata["out_sharding"]  # less than the parameter: a factored second moment, say
     return OptVariable.from_metadata(place(value, metadata, OptVariable.__name__), metadata)
-
-
-def _check_paths(grads: Any, params: Any) -> None:
-    got, expected = (
-        {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)}
-        for tree in (grads, params)
-    )
-    if got != expected:
-        raise ValueError(
-            f"Optimizer.update got gradients without {_shown(expected - got)} and with "
-            f"{_shown(got - expected)} that are not to be updated, expected gradients of the variables that "
-            "wrt selects. Pass the same filter as wrt to nnx.grad and to the optimizer."
-        )
-
-
-def _shown(paths: set[str]) -> str:
-    names = sorted(paths)
-    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "nothing"

@@ -178,3 +178,38 @@ def test_a_metric_must_define_its_methods(method: str) -> None:
         NotImplementedError, match=rf"Nothing has no method {method}, expected a metric to define"
     ):
         getattr(Nothing(), method)()
+
+
+def test_a_mask_for_a_metric_that_is_not_there_is_told() -> None:
+    metrics = nnx.MultiMetric(loss=nnx.metrics.Average())
+    with pytest.raises(
+        ValueError, match=r"got a mask for \['los'\], expected names of its metrics.*\['loss'\]"
+    ):
+        metrics.update(values=VALUES, mask={"los": VALUES > 0})
+
+
+def test_what_is_no_metric_is_told() -> None:
+    with pytest.raises(TypeError, match=r"MultiMetric: got loss='mse', expected a metric\. Pass"):
+        nnx.MultiMetric(loss="mse")  # type: ignore[arg-type]
+
+
+def test_a_number_has_no_mask() -> None:
+    with pytest.raises(
+        ValueError, match=r"got a mask of shape \(5,\) for the number 2\.5; .* Pass the values"
+    ):
+        nnx.metrics.Average().update(values=2.5, mask=np.ones(5))
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_swapped_logits_and_labels_are_told(threshold: Any) -> None:
+    labels = np.ones((5, 4) if threshold else 5, int)
+    with pytest.raises(ValueError, match=r"Accuracy: got .* The two look swapped\."):
+        nnx.metrics.Accuracy(threshold=threshold).update(logits=labels, labels=VALUES)
+
+
+def test_values_without_any_entry_change_nothing() -> None:
+    for metric in (nnx.metrics.Average(), nnx.metrics.Welford()):
+        metric.update(values=VALUES)
+        before = jax.tree.map(np.asarray, nnx.state(metric))
+        metric.update(values=VALUES[:0])
+        jax.tree.map(np.testing.assert_array_equal, nnx.state(metric), before)

@@ -208,6 +208,154 @@ def test_gradients_of_other_variables_are_told() -> None:
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
     grads = nnx.grad(_loss, argnums=nnx.DiffState(0, head))(model)
     with pytest.raises(
-        ValueError, match=r"got gradients without \['layers'\]\[0\]\['bias'\].*Pass the same filter as wrt"
+        ValueError,
+        match=r"got gradients without 'layers\.0\.bias'.*, expected exactly those that wrt selects\. Pass",
     ):
         optimizer.update(model, grads)
+
+
+def test_gradients_of_another_shape_are_told() -> None:
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    grads = nnx.vmap(nnx.grad(lambda model, x: model(x).sum()), in_axes=(None, 0))(model, X)
+    with pytest.raises(
+        ValueError, match=r"got gradients of shape \(8, 3\) for 'bias', expected \(3,\)\. Reduce or reshape"
+    ):
+        nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param).update(model, grads)
+
+
+def test_a_filter_that_matches_nothing_is_told() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"Optimizer got wrt=.*BatchStat'>, which matches no variable of the Linear, .*\(Param\)",
+    ):
+        nnx.Optimizer(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), optax.sgd(0.1), wrt=nnx.BatchStat)
+
+
+@pytest.mark.parametrize(("tx", "shown"), [(optax.adam, "adam"), (0.1, "0.1"), ("adam", "'adam'")])
+def test_what_is_no_transformation_is_told(tx: Any, shown: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"Optimizer got tx={shown} of type \w+, expected an optax transformation.* Call"
+    ):
+        nnx.Optimizer(_model(), tx, wrt=nnx.Param)
+
+
+# -- filters, kinds of gradients, dtypes
+
+
+@pytest.mark.parametrize(
+    "wrt",
+    [
+        nnx.Param,
+        (nnx.Param, nnx.BatchStat),
+        nnx.PathContains("bias"),
+        nnx.All(nnx.Param, nnx.Not(nnx.PathContains(0))),
+        lambda path, value: isinstance(value, nnx.Param) and path[-1] == "kernel",
+        ...,
+    ],
+    ids=["kind", "kinds", "path", "all_but", "function", "everything"],
+)
+def test_any_filter_selects_what_is_updated(wrt: Any) -> None:
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1)))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=wrt)
+    before = nnx.clone(nnx.state(model))
+    optimizer.update(model, nnx.grad(_loss, argnums=nnx.DiffState(0, wrt))(model))
+    selected = {path for path, _ in nnx.to_flat_state(nnx.state(model, wrt))}
+    for (path, old), (_, new) in zip(
+        nnx.to_flat_state(before), nnx.to_flat_state(nnx.state(model)), strict=True
+    ):
+        assert bool((old[...] == new[...]).all()) == (path not in selected), path
+
+
+def test_frozen_variables_cost_no_memory_in_the_optimizer() -> None:
+    model = _model()
+    head = nnx.All(nnx.Param, nnx.Not(nnx.PathContains(0)))
+    moments = nnx.Optimizer(model, optax.adam(0.1), wrt=head).opt_state
+    paths = {path for path, _ in nnx.to_flat_state(nnx.state(moments))}
+    assert not any("layers" in path and 0 in path[path.index("layers") :] for path in paths)
+
+
+@pytest.mark.parametrize("convert", [nnx.to_pure_dict, nnx.as_pure, lambda grads: grads], ids=str)
+def test_gradients_may_be_a_state_or_nested_dicts(convert: Any) -> None:
+    model, other = _model(), _model()
+    for one, converted in ((model, False), (other, True)):
+        optimizer = nnx.Optimizer(one, optax.adam(1e-2), wrt=nnx.Param)
+        grads = nnx.grad(_loss)(one)
+        optimizer.update(one, convert(grads) if converted else grads)
+    np.testing.assert_array_equal(other.layers[0].kernel[...], model.layers[0].kernel[...])
+
+
+def test_a_shared_parameter_is_updated_once() -> None:
+    layer = nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0))
+    model = nnx.Sequential(layer, layer)
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1, momentum=0.9), wrt=nnx.Param)
+    before, grads = layer.kernel[...], nnx.grad(_loss)(model)
+    optimizer.update(model, grads)
+    assert model.layers[0] is model.layers[1]
+    assert len(jax.tree.leaves(optimizer.opt_state)) == 1
+    np.testing.assert_allclose(layer.kernel[...], before - 0.1 * grads.layers[0].kernel[...], rtol=1e-6)
+
+
+def test_parameters_keep_a_low_precision() -> None:
+    model = nnx.Linear(2, 3, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    tx = optax.adam(optax.linear_schedule(0.1, 0.0, 5), mu_dtype=jnp.float32)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, nnx.grad(_loss)(model))
+    assert model.kernel.dtype == jnp.bfloat16
+    assert optimizer.opt_state[0].mu["kernel"].dtype == jnp.float32
+
+
+# -- under jit, and between runs
+
+
+def test_a_learning_rate_changes_between_steps_without_a_new_compilation() -> None:
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    traces = 0
+
+    @nnx.jit
+    def step(model: Any, optimizer: Any) -> None:
+        nonlocal traces
+        traces += 1
+        optimizer.update(model, nnx.grad(_loss)(model))
+
+    step(model, optimizer)
+    kernel = model.kernel[...]
+    for rate, moves in ((0.0, False), (0.5, True)):
+        optimizer.opt_state[1].hyperparams["learning_rate"][...] = jnp.float32(rate)
+        step(model, optimizer)
+        assert bool((model.kernel[...] != kernel).any()) == moves
+    assert traces == 1
+
+
+def test_arrays_are_donated_and_the_optimizer_goes_on() -> None:
+    models = _model(), _model()
+    for model, options in zip(models, ({}, {"donate_argnums": (0, 1)}), strict=True):
+        optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+        step = nnx.jit(lambda model, optimizer: optimizer.update(model, nnx.grad(_loss)(model)), **options)
+        moment = optimizer.opt_state[0].mu.layers[0].kernel[...]
+        for _ in range(2):
+            step(model, optimizer)
+        assert moment.is_deleted() == bool(options)
+        assert int(optimizer.step[...]) == 2
+    np.testing.assert_array_equal(*(model.layers[0].kernel[...] for model in models))
+
+
+@pytest.mark.parametrize("through", ["update", "pure_dict"])
+def test_a_saved_state_restores_another_optimizer(through: str) -> None:
+    model, other = _model(), _model()
+    tx = optax.MultiSteps(optax.adamw(optax.cosine_decay_schedule(0.1, 10)), every_k_schedule=2)
+    optimizer, restored = (nnx.Optimizer(one, tx, wrt=nnx.Param) for one in (model, other))
+    for _ in range(3):
+        optimizer.update(model, nnx.grad(_loss)(model))
+    for source, target in ((model, other), (optimizer, restored)):
+        state = nnx.state(source)
+        if through == "pure_dict":
+            saved = jax.tree.map(np.asarray, nnx.to_pure_dict(state))
+            state = nnx.state(target)
+            nnx.replace_by_pure_dict(state, saved)
+        nnx.update(target, jax.tree.map(jnp.array, state))
+    for one, by in ((model, optimizer), (other, restored)):
+        by.update(one, nnx.grad(_loss)(one))
+    np.testing.assert_array_equal(other.layers[0].kernel[...], model.layers[0].kernel[...])
+    assert int(restored.step[...]) == 4
