@@ -35,6 +35,19 @@ CASES = [
     Case("LinearGeneral", (3, 4), (5, 3), {"preferred_element_type": F32, "param_dtype": BF16}, dtype=BF16),
     Case("LinearGeneral", (3, 4), (5, 3), {"dot_general": jax.lax.dot_general}),
     Case("LinearGeneral", (3, 4), (5, 3), {"dot_general_cls": lambda: jax.lax.dot_general}),
+    Case("Einsum", ("nta,hab->nthb", (8, 2, 4), (8, 4)), (3, 5, 2), {"bias_init": NORMAL}),
+    Case("Einsum", ("ab, bc -> ac", (3, 4)), (5, 3), KERNEL_AND_BIAS),
+    Case("Einsum", ("ab,bc->ca", (3, 4), 4), (5, 3), {"bias_init": NORMAL, **KERNEL_AND_BIAS}),
+    Case("Einsum", ("defab,bcef->adefc", (4, 5, 6, 7), (6, 7, 5)), (8, 6, 7, 3, 4), {"bias_init": NORMAL}),
+    Case("Einsum", ("d...ab,bc...->ad...c", (4, 5, 6, 7), (6, 7, 5)), (8, 6, 7, 3, 4), {"dtype": BF16}),
+    Case("Einsum", ("...a,abc->...bc", (3, 2, 4), (2, 4)), (2, 5, 3), {"precision": "highest"}),
+    Case("Einsum", ("bnd,bdf->bnf", (3, 4, 5), (3, 5)), (3, 2, 4), {"param_dtype": BF16}, dtype=BF16),
+    Case("Einsum", ("bnd,bdf->bfn", (3, 4, 5)), (3, 2, 4), {"preferred_element_type": F32}, dtype=BF16),
+    Case("Einsum", ("ab,cab->c", (4, 3, 2), (4,)), (3, 2)),
+    Case("Einsum", ("abz,bc->ac", (3, 4), (4,)), (5, 3, 2)),  # sums an axis of the input alone
+    Case("Einsum", ("aab,bc->ac", (3, 4)), (2, 2, 3)),  # takes a diagonal
+    Case("Einsum", ("...b,...bc->...c", (1, 3, 4), (4,)), (2, 5, 3)),  # repeats an axis of size 1
+    Case("Einsum", ("ab,bc->ac", (3, 4)), (5, 3), {}, {"einsum_str": "ab, bc->cab"}),
     Case("ConvTranspose", (3, 4, 3), (2, 5, 3)),
     Case("ConvTranspose", (3, 4, (4,), 2), (5, 3), {"padding": "VALID", "bias_init": NORMAL}),
     Case("ConvTranspose", (3, 4, 3, 2), (2, 2, 5, 3), {"padding": "CIRCULAR", "use_bias": False}),

@@ -47,6 +47,7 @@ from easyflax.nnx.layers.bidirectional import Bidirectional
 from easyflax.nnx.layers.conv import Conv
 from easyflax.nnx.layers.conv_lstm import ConvLSTMCell
 from easyflax.nnx.layers.conv_transpose import ConvTranspose
+from easyflax.nnx.layers.einsum import Einsum
 from easyflax.nnx.layers.embedding import Embed
 from easyflax.nnx.layers.group_norm import GroupNorm
 from easyflax.nnx.layers.gru import GRUCell
@@ -72,6 +73,7 @@ __all__ = [
     "ConvLSTMCell",
     "ConvTranspose",
     "Dropout",
+    "Einsum",
     "Embed",
     "GRUCell",
     "GroupNorm",

@@ -8,6 +8,9 @@ from easyflax.nnx.layers.conv import (
 from easyflax.nnx.layers.conv_transpose import (
     ConvTranspose,
 )
+from easyflax.nnx.layers.einsum import (
+    Einsum,
+)
 from easyflax.nnx.layers.embedding import (
     Embed,
     default_embed_init,
@@ -24,6 +27,7 @@ from easyflax.nnx.layers.linear_general import (
 __all__ = [
     "Conv",
     "ConvTranspose",
+    "Einsum",
     "Embed",
     "Linear",
     "LinearGeneral",
