@@ -8,7 +8,7 @@ from easyflax import nnx
 
 MODULES = ["filterlib", "graph", "graphlib", "helpers", "module", "object", "pytreelib", "rnglib", "statelib"]
 MODULES += ["traversals", "variablelib"]
-LAYERS = ["activations", "initializers", "linear", "normalization", "recurrent", "stochastic"]
+LAYERS = ["activations", "initializers", "linear", "lora", "normalization", "recurrent", "stochastic"]
 
 
 @pytest.mark.parametrize("name", MODULES)

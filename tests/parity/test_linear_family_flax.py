@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,12 @@ import pytest
 from easyflax import nnx
 from tests.parity.flax_oracle import (
     Case,
+    assert_same,
     assert_same_gradients,
     assert_same_jitted_outputs,
     assert_same_outputs,
+    assert_same_state,
+    make_both,
 )
 
 BF16 = jnp.bfloat16
@@ -48,6 +53,21 @@ CASES = [
     Case("Einsum", ("aab,bc->ac", (3, 4)), (2, 2, 3)),  # takes a diagonal
     Case("Einsum", ("...b,...bc->...c", (1, 3, 4), (4,)), (2, 5, 3)),  # repeats an axis of size 1
     Case("Einsum", ("ab,bc->ac", (3, 4)), (5, 3), {}, {"einsum_str": "ab, bc->cab"}),
+    Case("LoRA", (3, 2, 4), (5, 3)),
+    Case("LoRA", (3, 2, 4), (2, 5, 3), {"b_initializer": NORMAL, "a_metadata": {"role": "a"}}),
+    Case("LoRA", (3, 2, 4), (3,), {"a_initializer": NORMAL, "b_initializer": NORMAL, "dtype": BF16}),
+    Case("LoRA", (3, 2, 4), (5, 3), {"b_initializer": NORMAL, "param_dtype": BF16}, dtype=BF16),
+    Case("LoRA", (3, 1, 4), (5, 3), {"b_metadata": {"role": "b"}}, {"w": 1}),
+    Case("LoRALinear", (3, 4), (5, 3), {"lora_rank": 2}),
+    Case("LoRALinear", (3, 4), (2, 5, 3),
+         {"lora_rank": 2, "b_initializer": NORMAL, "bias_init": NORMAL,
+          "a_metadata": {"role": "a"}, **KERNEL_AND_BIAS}),
+    Case("LoRALinear", (3, 4), (5, 3), {"lora_rank": 1, "b_initializer": NORMAL, "lora_dtype": BF16}),
+    Case("LoRALinear", (3, 4), (5, 3),
+         {"lora_rank": 2, "lora_param_dtype": BF16, "dtype": BF16, "use_bias": False,
+          "b_metadata": {"role": "b"}}),
+    Case("LoRALinear", (3, 4), (5, 3),
+         {"lora_rank": 2, "b_initializer": NORMAL, "param_dtype": BF16}, dtype=BF16),
     Case("ConvTranspose", (3, 4, 3), (2, 5, 3)),
     Case("ConvTranspose", (3, 4, (4,), 2), (5, 3), {"padding": "VALID", "bias_init": NORMAL}),
     Case("ConvTranspose", (3, 4, 3, 2), (2, 2, 5, 3), {"padding": "CIRCULAR", "use_bias": False}),
@@ -80,3 +100,29 @@ def test_gradients_are_those_of_flax(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_jitted_calls_agree_with_flax(case: Case) -> None:
     assert_same_jitted_outputs(case)
+
+
+@pytest.mark.parametrize("lora_param_type", ["LoRAParam", "Param", "BatchStat"])
+def test_an_addition_to_another_module_is_that_of_flax(lora_param_type: str) -> None:
+    def make(lib: Any) -> Any:
+        rngs = lib.Rngs(3)
+        base = lib.LinearGeneral(3, 4, rngs=rngs, dtype=BF16)
+        kind = getattr(lib, lora_param_type)
+        return lib.LoRA(3, 2, 4, base_module=base, lora_param_type=kind, b_initializer=NORMAL, rngs=rngs)
+
+    ours, theirs = make_both(make)
+    assert_same_state(ours, theirs)
+    x = jax.random.normal(jax.random.key(0), (5, 3))
+    assert_same(ours(x, out_sharding=None), theirs(x, out_sharding=None))
+
+
+@pytest.mark.parametrize("layer", ["LinearGeneral", "Einsum", "ConvTranspose", "LoRA"])
+def test_initializers_with_metadata_mark_the_variables_as_in_flax(layer: str) -> None:
+    args: Any = {"Einsum": ("ab,bc->ac", (2, 3), (3,)), "ConvTranspose": (2, 3, 3), "LoRA": (2, 1, 3)}
+    names = ("a_initializer", "b_initializer") if layer == "LoRA" else ("kernel_init", "bias_init")
+
+    def make(lib: Any) -> Any:
+        inits = {name: lib.with_metadata(NORMAL, role=name) for name in names}
+        return getattr(lib, layer)(*args.get(layer, (2, (3, 4))), **inits, rngs=lib.Rngs(0))
+
+    assert_same_state(*make_both(make))

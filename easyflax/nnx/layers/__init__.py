@@ -55,6 +55,7 @@ from easyflax.nnx.layers.initializers import Initializer
 from easyflax.nnx.layers.instance_norm import InstanceNorm
 from easyflax.nnx.layers.linear import Linear
 from easyflax.nnx.layers.linear_general import LinearGeneral
+from easyflax.nnx.layers.lora import LoRA, LoRALinear, LoRAParam
 from easyflax.nnx.layers.lstm import LSTMCell, OptimizedLSTMCell
 from easyflax.nnx.layers.normalization import LayerNorm, RMSNorm
 from easyflax.nnx.layers.pooling import avg_pool, max_pool, min_pool, pool
@@ -83,6 +84,9 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LinearGeneral",
+    "LoRA",
+    "LoRALinear",
+    "LoRAParam",
     "OptimizedLSTMCell",
     "PReLU",
     "RMSNorm",

@@ -113,7 +113,7 @@ def _as_product(names: _Names, x: jax.Array, kernel: jax.Array, options: dict[st
 
 @functools.lru_cache(maxsize=1024)
 def _plan(names: _Names) -> tuple[bool, lax.DotDimensionNumbers, tuple[int, ...]]:
-    """Whether the kernel is the first operand, the axes to sum and of the batch, and the order of the rest."""
+    """Whether the kernel comes first, which axes are summed and of the batch, and the order of the others."""
     shared = set(names.x) & set(names.kernel)
     summed = "".join(sorted(shared - set(names.out)))
     batch = "".join(name for name in names.out if name in shared)

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from easyflax.nnx.nn import activations, dtypes, initializers, linear, normalization, recurrent, stochastic
+from easyflax.nnx.nn import (
+    activations,
+    dtypes,
+    initializers,
+    linear,
+    lora,
+    normalization,
+    recurrent,
+    stochastic,
+)
 
-__all__ = ["activations", "dtypes", "initializers", "linear", "normalization", "recurrent", "stochastic"]
+__all__ = [
+    "activations",
+    "dtypes",
+    "initializers",
+    "linear",
+    "lora",
+    "normalization",
+    "recurrent",
+    "stochastic",
+]
