@@ -42,6 +42,8 @@ from easyflax.nnx.layers.activations import (
     swish,
     tanh,
 )
+from easyflax.nnx.layers.attention import dot_product_attention
+from easyflax.nnx.layers.attention_masks import combine_masks, make_attention_mask, make_causal_mask
 from easyflax.nnx.layers.batch_norm import BatchNorm
 from easyflax.nnx.layers.bidirectional import Bidirectional
 from easyflax.nnx.layers.conv import Conv
@@ -57,6 +59,7 @@ from easyflax.nnx.layers.linear import Linear
 from easyflax.nnx.layers.linear_general import LinearGeneral
 from easyflax.nnx.layers.lora import LoRA, LoRALinear, LoRAParam
 from easyflax.nnx.layers.lstm import LSTMCell, OptimizedLSTMCell
+from easyflax.nnx.layers.multi_head_attention import MultiHeadAttention
 from easyflax.nnx.layers.normalization import LayerNorm, RMSNorm
 from easyflax.nnx.layers.pooling import avg_pool, max_pool, min_pool, pool
 from easyflax.nnx.layers.recurrent import RNN
@@ -87,6 +90,7 @@ __all__ = [
     "LoRA",
     "LoRALinear",
     "LoRAParam",
+    "MultiHeadAttention",
     "OptimizedLSTMCell",
     "PReLU",
     "RMSNorm",
@@ -97,6 +101,8 @@ __all__ = [
     "WeightNorm",
     "avg_pool",
     "celu",
+    "combine_masks",
+    "dot_product_attention",
     "elu",
     "gelu",
     "glu",
@@ -112,6 +118,8 @@ __all__ = [
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "make_attention_mask",
+    "make_causal_mask",
     "max_pool",
     "min_pool",
     "mish",

@@ -19,7 +19,14 @@ __all__ = ["check_features", "check_mask", "check_rngs", "check_sizes", "describ
 
 
 def check_features(
-    layer: Module, inputs: Any, features: int, *, argument: str, axis: int = -1, spatial_axes: int = 0
+    layer: Module,
+    inputs: Any,
+    features: int,
+    *,
+    argument: str,
+    axis: int = -1,
+    spatial_axes: int = 0,
+    name: str = "an input",
 ) -> None:
     """Checks the size of `inputs` along `axis`, and that it has `spatial_axes` axes besides.
 
@@ -30,6 +37,7 @@ def check_features(
         argument: the constructor's argument that decides it, for the advice.
         axis: where the features are.
         spatial_axes: how many axes there must be besides that one.
+        name: what the layer calls `inputs`, where it takes several.
 
     Raises:
         ValueError: `inputs` has too few axes, or another size along `axis`.
@@ -40,14 +48,14 @@ def check_features(
     needed = max(spatial_axes + 1, axis + 1 if axis >= 0 else -axis)
     if len(shape) < needed:
         raise ValueError(
-            f"{describe(layer)}: got an input of shape {shape}, expected at least {needed} axes, {layout}.\n"
+            f"{describe(layer)}: got {name} of shape {shape}, expected at least {needed} axes, {layout}.\n"
             "Reshape the input, or add the missing axes, for example x[None] for a batch or x[..., None] for "
             "features."
         )
     if shape[axis] != features:
         place = "its last axis" if axis == -1 else f"axis {axis}"
         raise ValueError(
-            f"{describe(layer)}: got an input of shape {shape} with {shape[axis]} features in {place}, "
+            f"{describe(layer)}: got {name} of shape {shape} with {shape[axis]} features in {place}, "
             f"expected {layout}.\nPass inputs of that shape, or rebuild the layer with "
             f"{argument}={shape[axis]}."
         )

@@ -13,7 +13,7 @@ from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs, RngStream
 from easyflax.nnx.layers import checks
 
-__all__ = ["Dropout", "dropout"]
+__all__ = ["Dropout", "draw_key", "dropout"]
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float, broadcast_dims: Sequence[int] = ()) -> jax.Array:
@@ -38,6 +38,30 @@ def _laid_out_like(x: jax.Array, mask: jax.Array) -> jax.Array:
     """Gives a mask the layout of `x` on meshes with explicit axes; elsewhere the compiler decides."""
     sharding = jax.typeof(x).sharding
     return mask if all(axis is None for axis in sharding.spec) else jax.sharding.reshard(mask, sharding)
+
+
+def draw_key(layer: Module, rngs: Rngs | RngStream | jax.Array | None, stream: str) -> jax.Array:
+    """Returns the key that `layer` drops entries with: the next of a stream, or the one given.
+
+    Raises:
+        TypeError, ValueError: `rngs` is of another type, or None.
+        KeyError: `rngs` has neither that stream nor a default.
+    """
+    if isinstance(rngs, Rngs):
+        return rngs[stream]()
+    if isinstance(rngs, RngStream):
+        return rngs()
+    if isinstance(rngs, jax.Array):
+        return rngs
+    if rngs is None:
+        raise ValueError(
+            f"{checks.describe(layer)}: got no rngs, expected random keys while deterministic is False. "
+            f"Pass rngs=nnx.Rngs({stream}=0) to the constructor or to the call, or deterministic=True."
+        )
+    raise TypeError(
+        f"{checks.describe(layer)}: got rngs of type {type(rngs).__name__}, expected nnx.Rngs, an "
+        "nnx.RngStream or a key. Wrap a seed: rngs=nnx.Rngs(0)."
+    )
 
 
 class Dropout(Module):
@@ -134,24 +158,8 @@ class Dropout(Module):
         inputs = jnp.asarray(inputs)
         if self.rate == 1.0:
             return jnp.zeros_like(inputs)  # and draws no key
-        return dropout(self._key(self.rngs if rngs is None else rngs), inputs, self.rate, self.broadcast_dims)
-
-    def _key(self, rngs: Rngs | RngStream | jax.Array | None) -> jax.Array:
-        if isinstance(rngs, Rngs):
-            return rngs[self.rng_collection]()
-        if isinstance(rngs, RngStream):
-            return rngs()
-        if isinstance(rngs, jax.Array):
-            return rngs
-        if rngs is None:
-            raise ValueError(
-                f"{checks.describe(self)}: got no rngs, expected random keys while deterministic is False. "
-                "Pass rngs=nnx.Rngs(0) to the constructor or to the call, or deterministic=True."
-            )
-        raise TypeError(
-            f"{checks.describe(self)}: got rngs of type {type(rngs).__name__}, expected nnx.Rngs, an "
-            "nnx.RngStream or a key. Wrap a seed: rngs=nnx.Rngs(0)."
-        )
+        key = draw_key(self, self.rngs if rngs is None else rngs, self.rng_collection)
+        return dropout(key, inputs, self.rate, self.broadcast_dims)
 
     def _check_rate(self) -> None:
         if not 0.0 <= self.rate <= 1.0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from easyflax.nnx.nn import (
     activations,
+    attention,
     dtypes,
     initializers,
     linear,
@@ -15,6 +16,7 @@ from easyflax.nnx.nn import (
 
 __all__ = [
     "activations",
+    "attention",
     "dtypes",
     "initializers",
     "linear",
