@@ -60,16 +60,18 @@ def _follow(module: Module, calls: Iterable[list[Any]]) -> Path:
     path: Path = ()
     current: Any = module
     siblings: list[Any] = [module]  # what the function was called with that `current` was passed to
+    passed = {id(module)}  # modules may hold each other
     for objects in calls:
-        if any(value is current for value in objects):
-            siblings = objects
-            continue
         for value in objects:
-            if step := _path_between(value, current):
+            if id(value) not in passed and (step := _path_between(value, current)):
                 path, current, siblings = (*step, *path), value, objects
+                passed.add(id(value))
                 break
-        else:  # a transform calls a function with copies of what it was called with
-            if list(map(type, objects)) == list(map(type, siblings)):
+        else:
+            if any(value is current for value in objects):
+                siblings = objects
+            elif list(map(type, objects)) == list(map(type, siblings)):
+                # A transform calls a function with copies of what it was called with itself.
                 index = next(i for i, value in enumerate(siblings) if value is current)
                 current, siblings = objects[index], objects
     return path

@@ -45,6 +45,7 @@ from jax.typing import DTypeLike
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.variables import Param
+from easyflax.nnx.layers import checks
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 
 __all__ = [
@@ -85,7 +86,18 @@ __all__ = [
 
 
 def prelu(x: jax.Array, negative_slope: jax.Array) -> jax.Array:
-    """Returns `x` where it is not negative, else `negative_slope * x`."""
+    """Returns `x` where it is not negative, else `negative_slope * x`.
+
+    Args:
+        x: floating or complex, any shape.
+        negative_slope: a scalar, or of a shape that broadcasts to that of `x`, for example `(features,)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.activations import prelu
+        >>> prelu(jnp.array([-2.0, 3.0]), jnp.array(0.1)).tolist()
+        [-0.20000000298023224, 3.0]
+    """
     return jnp.where(x >= 0, x, negative_slope * x)
 
 
@@ -125,7 +137,20 @@ class PReLU(Module):
         self.promote_dtype = promote_dtype
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Returns the activation of `inputs`, of the same shape."""
+        """Returns the activation of `inputs`, of the same shape.
+
+        Args:
+            inputs: floating or complex, any shape; with `dtype` also integers.
+
+        Raises:
+            TypeError: `inputs` are integers and there is no `dtype`: the slope in their dtype would be zero.
+        """
+        if self.dtype is None and not jnp.issubdtype(jnp.result_type(inputs), jnp.inexact):
+            raise TypeError(
+                f"{checks.describe(self)}: got inputs of dtype {jnp.result_type(inputs)}, expected floating "
+                "ones, since the slope takes their dtype. Convert them first, for example with "
+                "inputs.astype(float), or rebuild the layer with dtype=jnp.float32."
+            )
         slope = self.negative_slope[...]
         if self.dtype is None:
             return prelu(inputs, jnp.asarray(slope, inputs.dtype))

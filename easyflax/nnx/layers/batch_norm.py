@@ -27,8 +27,8 @@ class BatchNorm(Module):
     of the batch, and the running ones are updated: `running = momentum * running + (1 - momentum) * batch`.
     With True (`model.eval()`) the running ones are used.
 
-    The parameters are `scale` and `bias`, the batch statistics `mean` and `var` (always float32), all of
-    shape `(num_features,)`.
+    The parameters are `scale` and `bias`, the batch statistics `mean` and `var` (always float32; of complex
+    inputs they keep the real part), all of shape `(num_features,)`.
 
     Args:
         num_features: size of the input's axis `axis`.
@@ -53,7 +53,8 @@ class BatchNorm(Module):
         scale_metadata: metadata for the variable `scale`.
 
     Raises:
-        TypeError, ValueError: `num_features` is no positive integer, or `rngs` is a bare seed or key.
+        TypeError, ValueError: `num_features` is no positive integer, `axis` no integer, or `rngs` a bare seed
+            or key.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -90,6 +91,7 @@ class BatchNorm(Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
+        checks.check_axis(self, axis=axis)
         checks.check_rngs(self, rngs)
         self.mean = BatchStat(jnp.zeros((num_features,), jnp.float32))
         self.var = BatchStat(jnp.ones((num_features,), jnp.float32))
@@ -161,8 +163,8 @@ class BatchNorm(Module):
                 use_fast_variance=self.use_fast_variance,
                 mask=mask,
             )
-            self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
-            self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * var
+            self._remember(self.mean, mean)
+            self._remember(self.var, var)
         return normalize(
             x,
             mean,
@@ -174,3 +176,9 @@ class BatchNorm(Module):
             epsilon=self.epsilon,
             dtype=self.dtype,
         )
+
+    def _remember(self, running: BatchStat[jax.Array], value: jax.Array) -> None:
+        average = self.momentum * running[...] + (1 - self.momentum) * value
+        if not jnp.iscomplexobj(running[...]):
+            average = jnp.real(average)
+        running[...] = average.astype(running.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.naming import describe
 
-__all__ = ["check_features", "check_mask", "check_rngs", "check_sizes", "describe"]
+__all__ = ["check_axis", "check_features", "check_mask", "check_rngs", "check_sizes", "describe"]
 
 
 def check_features(
@@ -80,6 +80,20 @@ def check_sizes(layer: Module, **sizes: Any) -> None:
             raise ValueError(
                 f"{type(layer).__name__}: got {name}={value}, expected a positive integer. Pass {name} of at "
                 "least 1."
+            )
+
+
+def check_axis(layer: Module, **axes: Any) -> None:
+    """Checks constructor arguments that must be one axis.
+
+    Raises:
+        TypeError: one is no integer.
+    """
+    for name, axis in axes.items():
+        if not isinstance(axis, (int, np.integer)):
+            raise TypeError(
+                f"{type(layer).__name__}: got {name}={axis!r} of type {type(axis).__name__}, expected an "
+                f"integer. Pass one axis as {name}, for example -1 for the last."
             )
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from easyflax.nnx.core.naming import asking_module, describe
+
 __all__ = ["PromoteDtype", "canonicalize_dtype", "promote_dtype"]
 
 
@@ -46,8 +48,10 @@ def canonicalize_dtype(*args: ArrayLike | None, dtype: DTypeLike | None = None, 
         if inexact and not jnp.issubdtype(dtype, jnp.inexact):
             dtype = jnp.promote_types(jnp.float32, dtype)
     if inexact and not jnp.issubdtype(dtype, jnp.inexact):
+        asking = asking_module()
         raise ValueError(
-            f"Got dtype {jnp.dtype(dtype).name}, expected a floating or complex one. "
+            f"{'Got' if asking is None else describe(asking) + ': got'} dtype {jnp.dtype(dtype).name}, "
+            "expected a floating or complex one. "
             "Pass for example dtype=jnp.float32, or None to infer it from the inputs and parameters."
         )
     return dtype

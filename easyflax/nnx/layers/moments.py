@@ -44,6 +44,13 @@ def moments(
         use_fast_variance: `E[x^2] - E[x]^2`, in one pass over `x`, clipped at zero, instead of
             `E[(x - E[x])^2]`.
         mask: True where entries count, of a shape that broadcasts to that of `x`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.moments import moments
+        >>> mean, var = moments(jnp.array([[1.0, 3.0], [5.0, 5.0]]), axes=-1)
+        >>> mean.tolist(), var.tolist()
+        ([2.0, 5.0], [1.0, 0.0])
     """
     x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x) if dtype is None else dtype, jnp.float32))
     axes = positive_axes(axes, x.ndim)
@@ -109,6 +116,14 @@ def normalize(
         feature_axes: the axes of `x` that scale and bias have.
         epsilon: added to the variance.
         dtype: of the result; by default what `x`, `scale` and `bias` promote to.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.moments import moments, normalize
+        >>> x = jnp.array([[1.0, 3.0]])
+        >>> axes = {"reduction_axes": -1, "feature_axes": -1}
+        >>> normalize(x, *moments(x, -1), scale=None, bias=None, epsilon=0.0, **axes).tolist()
+        [[-1.0, 1.0]]
     """
     axes = positive_axes(reduction_axes, x.ndim)
     features = positive_axes(feature_axes, x.ndim)

@@ -35,7 +35,7 @@ def pool(
     strides: Sequence[int] | None,
     padding: Padding,
 ) -> jax.Array:
-    """Returns the reduction of each window by `reduce_fn`, starting from `init`.
+    """Returns the reduction of each window that slides over the axes between batch and features.
 
     Args:
         inputs: `(*batch, *spatial, features)`, any number of batch axes.
@@ -49,17 +49,40 @@ def pool(
         `(*batch, *spatial_out, features)`.
 
     Raises:
-        ValueError: too few axes, strides or padding of another length than the window, or an unknown padding.
+        TypeError: the window or the strides are no sequences of integers.
+        ValueError: too few axes, sizes below 1, strides or padding of another length than the window, or an
+            unknown padding.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> x = jnp.array([[1.0], [2.0], [3.0], [4.0]])  # (4, 1): one spatial axis and one feature
+        >>> nnx.pool(x, 1.0, jax.lax.mul, (2,), (2,), "VALID")[:, 0].tolist()
+        [2.0, 12.0]
     """
     inputs = jnp.asarray(inputs)
-    window = tuple(window_shape)
-    strides = (1,) * len(window) if strides is None else tuple(strides)
+    window = _sizes("window_shape", window_shape)
+    strides = (1,) * len(window) if strides is None else _sizes("strides", strides)
     _check(inputs.shape, window, strides, padding)
     batch = inputs.ndim - len(window) - 1
     if not isinstance(padding, str):
         padding = ((0, 0),) * batch + tuple((low, high) for low, high in padding) + ((0, 0),)
     ones = (1,) * batch
     return lax.reduce_window(inputs, init, reduce_fn, (*ones, *window, 1), (*ones, *strides, 1), padding)
+
+
+def _sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    values = tuple(sizes) if isinstance(sizes, Sequence) else sizes
+    if not isinstance(values, tuple) or not all(isinstance(size, (int, np.integer)) for size in values):
+        raise TypeError(
+            f"Pooling: got {name}={sizes!r}, expected a sequence with one integer for each spatial axis. "
+            f"Pass for example {name}=(2, 2)."
+        )
+    if any(size < 1 for size in values):
+        raise ValueError(
+            f"Pooling: got {name}={values}, expected integers of at least 1. Pass for example {name}=(2, 2)."
+        )
+    return values
 
 
 def _check(
@@ -97,16 +120,36 @@ def avg_pool(
     """Returns the mean of each window.
 
     Args:
-        inputs: `(*batch, *spatial, features)`.
+        inputs: `(*batch, *spatial, features)`, any number of batch axes; integers give float32 means.
         window_shape: the window's size along each spatial axis.
         strides: how far the window moves; None is 1 for all axes.
         padding: `"SAME"`, `"SAME_LOWER"`, `"VALID"`, or a pair `(low, high)` for each spatial axis.
         count_include_pad: whether padding counts as zeros; if not, the mean is over the entries inside.
 
+    Returns:
+        `(*batch, *spatial_out, features)`.
+
     Raises:
+        TypeError: `inputs` are booleans, or see `pool`.
         ValueError: see `pool`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> x = jnp.array([[1.0], [2.0], [3.0]])
+        >>> nnx.avg_pool(x, (2,), padding="SAME")[:, 0].tolist()
+        [1.5, 2.5, 1.5]
+        >>> nnx.avg_pool(x, (2,), padding="SAME", count_include_pad=False)[:, 0].tolist()
+        [1.5, 2.5, 3.0]
+
+    Source: LeCun et al. 1998, section II.A, https://doi.org/10.1109/5.726791
     """
     inputs = jnp.asarray(inputs)
+    if inputs.dtype == bool:
+        raise TypeError(
+            "Pooling: got inputs of dtype bool, expected numbers, of which there is a mean. Convert them "
+            "first, for example with inputs.astype(float)."
+        )
     total = pool(inputs, 0.0, lax.add, window_shape, strides, padding)
     if count_include_pad:
         return total / math.prod(window_shape)
@@ -121,7 +164,28 @@ def max_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Returns the maximum of each window; arguments as in `avg_pool`. Padding never wins."""
+    """Returns the maximum of each window. Padding never wins.
+
+    Args:
+        inputs: `(*batch, *spatial, features)`, any number of batch axes, of any dtype.
+        window_shape: the window's size along each spatial axis.
+        strides: how far the window moves; None is 1 for all axes.
+        padding: `"SAME"`, `"SAME_LOWER"`, `"VALID"`, or a pair `(low, high)` for each spatial axis.
+
+    Returns:
+        `(*batch, *spatial_out, features)`, the dtype of `inputs`.
+
+    Raises:
+        TypeError, ValueError: see `pool`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> nnx.max_pool(jnp.array([[1], [-2], [3], [4]]), (2,), strides=(2,))[:, 0].tolist()
+        [1, 4]
+
+    Source: Riesenhuber and Poggio 1999, https://doi.org/10.1038/14819
+    """
     return pool(inputs, -jnp.inf, lax.max, window_shape, strides, padding)
 
 
@@ -131,5 +195,24 @@ def min_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Returns the minimum of each window; arguments as in `avg_pool`. Padding never wins."""
+    """Returns the minimum of each window. Padding never wins.
+
+    Args:
+        inputs: see `max_pool`, as for the others.
+        window_shape: the window's size along each spatial axis.
+        strides: how far the window moves; None is 1 for all axes.
+        padding: `"SAME"`, `"SAME_LOWER"`, `"VALID"`, or a pair `(low, high)` for each spatial axis.
+
+    Returns:
+        `(*batch, *spatial_out, features)`, the dtype of `inputs`.
+
+    Raises:
+        TypeError, ValueError: see `pool`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax import nnx
+        >>> nnx.min_pool(jnp.array([[1], [-2], [3], [4]]), (2,), strides=(2,))[:, 0].tolist()
+        [-2, 3]
+    """
     return pool(inputs, jnp.inf, lax.min, window_shape, strides, padding)

@@ -9,6 +9,7 @@ from typing import Any
 from easyflax.nnx.core.containers import List
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs
+from easyflax.nnx.layers import checks
 
 __all__ = ["Sequential"]
 
@@ -53,6 +54,9 @@ class Sequential(Module):
             *args: for the first callable.
             rngs: passed on to each callable that has a parameter of that name.
             **kwargs: for the first callable.
+
+        Raises:
+            TypeError: one of `layers` cannot be called.
         """
         if not len(self.layers):
             return _unchanged(args, kwargs)
@@ -60,6 +64,11 @@ class Sequential(Module):
         for index, fn in enumerate(self.layers):
             if index:
                 args, kwargs = _as_arguments(output)
+            if not callable(fn):
+                raise TypeError(
+                    f"{checks.describe(self)}: got a {type(fn).__name__} as layers[{index}], expected a "
+                    "module or a function. Put something that can be called into that place."
+                )
             if rngs is not None and _takes_rngs(fn):
                 kwargs = {**kwargs, "rngs": rngs}
             output = fn(*args, **kwargs)
@@ -81,7 +90,10 @@ def _unchanged(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _takes_rngs(fn: Callable[..., Any]) -> bool:
-    parameter = inspect.signature(fn).parameters.get("rngs")
+    try:
+        parameter = inspect.signature(fn).parameters.get("rngs")
+    except ValueError:  # some functions written in C do not tell
+        return False
     return parameter is not None and parameter.kind in (
         parameter.KEYWORD_ONLY,
         parameter.POSITIONAL_OR_KEYWORD,

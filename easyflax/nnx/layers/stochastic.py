@@ -24,6 +24,15 @@ def dropout(key: jax.Array, x: jax.Array, rate: float, broadcast_dims: Sequence[
         x: floating or complex, any shape.
         rate: from 0 (all stay) to 1 (all are zero).
         broadcast_dims: axes along which one decision holds for all entries.
+
+    Returns:
+        the shape and dtype of `x`.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from easyflax.nnx.layers.stochastic import dropout
+        >>> sorted(set(dropout(jax.random.key(0), jnp.ones(100), 0.75).tolist()))
+        [0.0, 4.0]
     """
     if rate == 1.0:
         return jnp.zeros_like(x)  # dividing by zero would make gradients NaN

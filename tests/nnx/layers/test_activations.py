@@ -72,3 +72,12 @@ def test_prelu_keeps_the_dtype_of_its_input_unless_told() -> None:
     assert nnx.PReLU(dtype=jnp.float32)(x).dtype == jnp.float32
     assert nnx.PReLU(param_dtype=jnp.bfloat16).negative_slope.dtype == jnp.bfloat16
     assert jax.eval_shape(nnx.PReLU(), x).shape == (3,)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_prelu_of_integers_would_have_no_slope(dtype: str) -> None:
+    x = jnp.array([-2, 3]).astype(dtype)
+    model = nnx.Dict(act=nnx.PReLU())
+    with pytest.raises(TypeError, match=rf"PReLU 'act': got inputs of dtype {dtype}, expected floating ones"):
+        model.act(x)
+    assert nnx.PReLU(0.5, dtype=jnp.float32)(jnp.array([-2, 3])).tolist() == [-1.0, 3.0]

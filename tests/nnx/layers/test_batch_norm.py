@@ -142,3 +142,14 @@ def test_a_mask_that_does_not_broadcast_is_told() -> None:
         ValueError, match=r"BatchNorm: got a mask of shape \(8,\) for an input of shape \(8, 5, 3\)"
     ):
         _layer()(X, mask=np.ones(8, bool))
+
+
+def test_the_axis_must_be_an_integer() -> None:
+    with pytest.raises(TypeError, match=r"BatchNorm: got axis=\(1, 2\) of type tuple, expected an integer"):
+        nnx.BatchNorm(3, axis=(1, 2), rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+
+
+def test_running_averages_stay_real_where_inputs_are_complex() -> None:
+    layer = nnx.BatchNorm(1, momentum=0.0, rngs=nnx.Rngs(0))
+    layer(jnp.array([[1.0 + 2.0j], [3.0 + 2.0j]]))  # warnings are errors
+    assert (layer.mean.dtype, layer.mean[...].tolist(), layer.var[...].tolist()) == ("float32", [2.0], [1.0])

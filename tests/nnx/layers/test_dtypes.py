@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from easyflax import nnx
 from easyflax.nnx.layers.dtypes import canonicalize_dtype, promote_dtype
 
 
@@ -43,3 +44,11 @@ def test_a_dtype_that_is_not_floating_is_refused(dtype: Any) -> None:
         ValueError, match=r"Got dtype (int32|bool), expected a floating or complex one\. Pass"
     ):
         promote_dtype((jnp.ones(2),), dtype=dtype)
+
+
+def test_a_dtype_of_integers_is_refused_by_the_layer_that_was_given_it() -> None:
+    model = nnx.Dict(head=nnx.Linear(2, 3, dtype=jnp.int32, rngs=nnx.Rngs(0)))
+    with pytest.raises(
+        ValueError, match=r"Linear 'head': got dtype int32, expected a floating or complex one"
+    ):
+        model.head(jnp.ones((4, 2)))

@@ -95,3 +95,17 @@ def test_an_unknown_padding_is_told(padding: Any) -> None:
         ValueError, match=r"Pooling: got padding=.* and window_shape=\(2, 2\), expected 'SAME'"
     ):
         nnx.min_pool(X, (2, 2), padding=padding)
+
+
+def test_booleans_have_no_mean() -> None:
+    with pytest.raises(TypeError, match="Pooling: got inputs of dtype bool, expected numbers"):
+        nnx.avg_pool(jnp.ones((4, 1), bool), (2,))
+
+
+@pytest.mark.parametrize("name", ["window_shape", "strides"])
+def test_windows_and_strides_are_sequences_of_positive_integers(name: str) -> None:
+    options = {"window_shape": (2,), "strides": (1,)}
+    with pytest.raises(TypeError, match=rf"Pooling: got {name}=2, expected a sequence with one integer"):
+        nnx.max_pool(jnp.ones((4, 1)), **{**options, name: 2})
+    with pytest.raises(ValueError, match=rf"Pooling: got {name}=\(0,\), expected integers of at least 1"):
+        nnx.max_pool(jnp.ones((4, 1)), **{**options, name: (0,)})

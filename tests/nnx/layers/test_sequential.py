@@ -70,3 +70,16 @@ def test_what_cannot_be_called_is_refused(given: Any) -> None:
         TypeError, match=r"Sequential: got a \w+ as argument 1, expected a module or a function\. Pass the"
     ):
         nnx.Sequential(nnx.relu, given)
+
+
+def test_what_cannot_be_called_is_found_at_the_call_when_it_was_put_in_later() -> None:
+    model = nnx.Dict(body=nnx.Sequential(nnx.relu, nnx.relu))
+    model.body.layers[1] = "relu"
+    with pytest.raises(
+        TypeError, match=r"Sequential 'body': got a str as layers\[1\], expected a module or a"
+    ):
+        model.body(jnp.ones(2))
+
+
+def test_functions_that_do_not_tell_their_parameters_get_no_rngs() -> None:
+    assert nnx.Sequential(max)([1, 3], rngs=nnx.Rngs(0)) == 3
