@@ -126,7 +126,7 @@ def _pair(layer: Bidirectional, carry: Any) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, (tuple, list)) or len(carry) != 2:
-        got = f"a {type(carry).__name__}" + (f" of {len(carry)}" if isinstance(carry, (tuple, list)) else "")
+        got = type(carry).__name__ + (f" of {len(carry)}" if isinstance(carry, (tuple, list)) else "")
         raise ValueError(
             f"{checks.describe(layer)}: got {got} as initial_carry, expected the pair (carry of forward_rnn, "
             "carry of backward_rnn). Pass both; None in one place lets that layer make its own."

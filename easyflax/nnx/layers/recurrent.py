@@ -209,9 +209,11 @@ def _make_loop(
 def _step(cell: RNNCellBase, carry: Carry, inputs: jax.Array) -> tuple[Carry, Any]:
     result = cell(carry, inputs)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
+        kind = "an array" if isinstance(result, jax.Array) else type(result).__name__
+        got = f"{kind} of {len(result)}" if isinstance(result, (tuple, list)) else kind
         raise ValueError(
-            f"{checks.describe(cell)}: got {type(result).__name__} from a step of the cell, expected the "
-            "pair (new carry, output). Return both from its __call__."
+            f"{checks.describe(cell)}: got {got} from a step of the cell, expected the pair (new carry, "
+            "output). Return both from its __call__."
         )
     _check_same_types(cell, carry, result[0])
     return result[0], result[1]
@@ -228,7 +230,7 @@ def _check_cell(rnn: RNN, cell: Any) -> None:
     if not isinstance(cell, Pytree) or any(
         inspect.getattr_static(cell, name, missing) is missing for name in names
     ):
-        got = cell.__name__ + " itself" if isinstance(cell, type) else f"a {type(cell).__name__}"
+        got = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise TypeError(
             f"{type(rnn).__name__}: got {got} as cell, expected a module with __call__(carry, inputs), "
             "initialize_carry(input_shape, rngs) and num_feature_axes. Pass for example "
@@ -278,7 +280,7 @@ def _check_same_types(cell: RNNCellBase, old: Carry, new: Carry) -> None:
     )
     if not same:
         before, after = (
-            str(tree.unflatten([leaf.str_short() for leaf in leaves]))
+            str(tree.unflatten([leaf.str_short() for leaf in leaves])).replace("'", "")
             for tree, leaves in zip((old_tree, new_tree), types, strict=True)
         )
         raise TypeError(

@@ -207,7 +207,7 @@ class HiddenStateCell(RNNCellBase):
         axes = self.num_feature_axes
         checks.check_features(self, inputs, self.in_features, argument="in_features", spatial_axes=axes - 1)
         expected = self._carry_shape(np.shape(inputs))
-        parts = _parts(carry, len(self.carry_names))
+        parts = _parts(carry, len(self.carry_names), len(expected))
         shapes = None if parts is None else [np.shape(part) for part in parts]
         if shapes is None or not all(_fits(shape, expected, axes) for shape in shapes):
             names = ", ".join(self.carry_names)
@@ -219,14 +219,14 @@ class HiddenStateCell(RNNCellBase):
             )
 
 
-def _parts(carry: Any, count: int) -> list[Any] | None:
-    """The arrays of a carry; None if there are not `count`."""
+def _parts(carry: Any, count: int, rank: int) -> list[Any] | None:
+    """The arrays of a carry; None if there are not `count`. One array of all, stacked, has an axis more."""
     parts = [carry]
     if count > 1:
-        try:
-            parts = list(carry)
-        except TypeError:
+        is_array = isinstance(carry, (jax.Array, np.ndarray))
+        if not np.iterable(carry) or (is_array and np.ndim(carry) != rank + 1):
             return None
+        parts = list(carry)
     is_flat = all(jax.tree.structure(part) == jax.tree.structure(0) for part in parts)
     return parts if len(parts) == count and is_flat else None
 
@@ -260,7 +260,7 @@ def _checked_shape(cell: HiddenStateCell, input_shape: Any) -> tuple[int, ...]:
     if len(shape) < needed or any(size < 0 for size in shape):
         layout = ", ".join(["..."] + ["size"] * (needed - 1) + [str(cell.in_features)])
         raise ValueError(
-            f"{checks.describe(cell)}: got input_shape={shape}, expected at least {needed} sizes, "
+            f"{checks.describe(cell)}: got input_shape={shape}, expected {needed} or more sizes, "
             f"({layout}). Pass the shape of the input of one step, without the time axis."
         )
     return shape
