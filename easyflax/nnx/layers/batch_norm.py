@@ -92,7 +92,7 @@ class BatchNorm(Module):
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
         checks.check_axis(self, axis=axis)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale or use_bias)
         self.mean = BatchStat(jnp.zeros((num_features,), jnp.float32))
         self.var = BatchStat(jnp.ones((num_features,), jnp.float32))
         self.scale = (

@@ -9,11 +9,11 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import jax
 import numpy as np
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.naming import describe
+from easyflax.nnx.core.rngs import Rngs
 
 __all__ = ["check_axis", "check_features", "check_mask", "check_rngs", "check_sizes", "describe"]
 
@@ -97,16 +97,21 @@ def check_axis(layer: Module, **axes: Any) -> None:
             )
 
 
-def check_rngs(layer: Module, rngs: Any) -> None:
-    """Checks that no seed or key was given where `nnx.Rngs` is expected.
+def check_rngs(layer: Module, rngs: Any, *, needed: bool = True) -> None:
+    """Checks that no seed or key, and nothing else, was given where `nnx.Rngs` is expected.
+
+    Args:
+        layer: named in the error.
+        rngs: what it was given.
+        needed: whether keys will be drawn; if not, None will do.
 
     Raises:
-        TypeError: `rngs` is an integer or an array.
+        TypeError: `rngs` has no random streams.
     """
-    if isinstance(rngs, (int, np.ndarray, jax.Array)):
+    if not isinstance(rngs, Rngs) and not hasattr(rngs, "params") and (needed or rngs is not None):
         raise TypeError(
             f"{type(layer).__name__}: got rngs of type {type(rngs).__name__}, expected nnx.Rngs. "
-            "Wrap the seed or key: rngs=nnx.Rngs(0)."
+            "Wrap the seed or key, or begin with one: rngs=nnx.Rngs(0)."
         )
 
 

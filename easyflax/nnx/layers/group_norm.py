@@ -85,7 +85,7 @@ class GroupNorm(Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale or use_bias)
         self.feature_axis = -1
         self.num_groups, self.group_size = _groups(type(self).__name__, num_features, num_groups, group_size)
         self.scale = (

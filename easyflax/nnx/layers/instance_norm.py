@@ -80,7 +80,7 @@ class InstanceNorm(Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale or use_bias)
         self.scale = (
             affine_param(scale_init, num_features, param_dtype, rngs, scale_metadata) if use_scale else None
         )

@@ -93,7 +93,7 @@ class LayerNorm(Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale or use_bias)
         self.scale = (
             affine_param(scale_init, num_features, param_dtype, rngs, scale_metadata) if use_scale else None
         )
@@ -183,7 +183,7 @@ class RMSNorm(Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         checks.check_sizes(self, num_features=num_features)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale)
         self.scale = (
             affine_param(scale_init, num_features, param_dtype, rngs, scale_metadata) if use_scale else None
         )

@@ -103,7 +103,6 @@ class SpectralNorm(Module):
         rngs: Rngs,
     ) -> None:
         check_wrapped(self, layer_instance)
-        checks.check_rngs(self, rngs)
         self.layer_instance = layer_instance
         self.n_steps = n_steps
         self.epsilon = epsilon
@@ -111,8 +110,10 @@ class SpectralNorm(Module):
         self.param_dtype = param_dtype
         self.error_on_non_matrix = error_on_non_matrix
         self.use_running_average = not update_stats
+        weights = list(self._weights())
+        checks.check_rngs(self, rngs, needed=bool(weights))
         stats: dict[Path, BatchStat[jax.Array]] = {}
-        for path, weight in self._weights():
+        for path, weight in weights:
             key = rngs.params()
             u = initializers.normal()(key, (1, weight.shape[-1]), param_dtype)
             stats[(*path, "u")] = BatchStat(u)

@@ -108,7 +108,7 @@ class WeightNorm(Module):
         rngs: Rngs,
     ) -> None:
         check_wrapped(self, layer_instance)
-        checks.check_rngs(self, rngs)
+        checks.check_rngs(self, rngs, needed=use_scale)
         self.layer_instance = layer_instance
         self.feature_axes = () if feature_axes is None else feature_axes
         self.use_scale = use_scale
@@ -125,7 +125,9 @@ class WeightNorm(Module):
         """Returns what the layer returns, its weights normalised.
 
         Args:
-            x: for the layer, as are all other arguments.
+            x: for the layer.
+            *args: for the layer.
+            **kwargs: for the layer.
 
         Raises:
             ValueError: the layer has another weight than when it was wrapped.

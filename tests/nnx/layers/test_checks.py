@@ -118,3 +118,10 @@ def test_masks_must_broadcast_to_the_input() -> None:
         checks.check_mask(layer, np.ones((2, 3)), np.ones(2))
     with pytest.raises(ValueError, match=r"got a mask of shape \(4, 2, 3\)"):
         checks.check_mask(layer, np.ones((2, 3)), np.ones((4, 2, 3)))
+
+
+def test_a_layer_without_rngs_is_refused_unless_it_draws_nothing() -> None:
+    with pytest.raises(TypeError, match=r"LayerNorm: got rngs of type NoneType, expected nnx\.Rngs\."):
+        nnx.LayerNorm(3, rngs=None)  # type: ignore[arg-type]
+    layer = nnx.LayerNorm(3, use_scale=False, use_bias=False, rngs=None)  # type: ignore[arg-type]
+    assert layer(jnp.ones((2, 3))).shape == (2, 3)
