@@ -135,7 +135,16 @@ def _reparametrized(layer: Any, _: Has) -> Iterator[Rule]:
     )
 
 
-@torch_conversion(nnx.Sequential)
-def _sequential(_layer: nnx.Sequential, _: Has) -> Iterator[Rule | Child]:
-    """`torch.nn.Sequential`, which has its layers under their positions."""
-    yield Child("layers", "")
+@torch_conversion(nnx.LoRA)
+def _lora(_layer: nnx.LoRA, _: Has) -> Iterator[Rule | Child]:
+    """The names of PEFT, in the files of its adapters."""
+    yield rule("lora_a", "lora_A.weight", np.transpose, np.transpose)
+    yield rule("lora_b", "lora_B.weight", np.transpose, np.transpose)
+    yield Child("base_module", "base_layer")
+
+
+@torch_conversion(nnx.LoRALinear)
+def _lora_linear(layer: nnx.LoRALinear, _: Has) -> Iterator[Rule | Child]:
+    """A `torch.nn.Linear` with an adapter beside its weight."""
+    yield from _linear(layer, _)
+    yield Child("lora", "")

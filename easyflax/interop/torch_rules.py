@@ -192,9 +192,10 @@ class _Search:
             return
         for entry in rules:
             found = [_find(branch, ours) for ours in entry.ours]
-            covered |= {(*path, *keys) for keys, _ in found}
             variables = {(*path, *keys): variable for keys, variable in found}
-            self._add(entry, variables, name, place)
+            if not variables or not covered.issuperset(variables):
+                self._add(entry, variables, name, place)
+        covered |= {(*path, *_find(branch, ours)[0]) for entry in rules for ours in entry.ours}
         for key, variable in branch.variables.items():
             if (*path, key) not in covered and self._selected((*path, key), variable):
                 self._add_as_it_is(branch, path, key, name, place)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 # Imported for the conversions that they register.
+from easyflax.interop import torch_attention as torch_attention
 from easyflax.interop import torch_layers as torch_layers
+from easyflax.interop import torch_recurrent as torch_recurrent
 from easyflax.interop.files import import_torch, read_arrays
 from easyflax.interop.names import Names, Renamer
 from easyflax.interop.outline import module_of, outline
