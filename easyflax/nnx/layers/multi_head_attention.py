@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 from easyflax.nnx.core.module import Module
@@ -18,6 +17,7 @@ from easyflax.nnx.core.rngs import Rngs, RngStream
 from easyflax.nnx.core.variables import Cache
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.attention import broadcasting_problem, dot_product_attention
+from easyflax.nnx.layers.attention_cache import add_position, check_room
 from easyflax.nnx.layers.attention_masks import combine_masks
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 from easyflax.nnx.layers.linear import default_kernel_init
@@ -253,8 +253,7 @@ class MultiHeadAttention(Module):
         keys_in, values_in = self._keys_and_values(inputs_q, inputs_k, inputs_v)
         self._check_inputs(inputs_q, keys_in, values_in)
         decode = self._mode("decode", decode, *DECODE)
-        keys = self._cache_length(keys_in) if decode else np.shape(keys_in)[-2]
-        self._check_mask(mask, inputs_q, keys)
+        self._check_mask(mask, inputs_q, self._number_of_keys(keys_in, decode))
         dropout_rng = self._dropout_rng(deterministic, rngs)
 
         query = self.query(inputs_q, out_sharding=qkv_sharding)  # (batch..., queries, heads, head_dim)
@@ -402,6 +401,14 @@ class MultiHeadAttention(Module):
                 "many values as keys. Broadcast them first, for example with jnp.broadcast_to."
             )
 
+    def _number_of_keys(self, inputs_k: ArrayLike, decode: bool) -> int:
+        shape = np.shape(inputs_k)
+        if not decode:
+            return shape[-2]
+        keys, _, index = self._cache()
+        check_room(self, keys.shape, index[...], shape[:-1])
+        return keys.shape[-3]
+
     def _check_mask(self, mask: ArrayLike | None, q: ArrayLike, keys: int) -> None:
         if mask is None or self.attention_fn is not dot_product_attention:
             return
@@ -425,49 +432,23 @@ class MultiHeadAttention(Module):
             return None
         return draw_key(self, self.rngs if rngs is None else rngs, "dropout")
 
-    # -- the cache
-
-    def _cache_length(self, inputs_k: ArrayLike) -> int:
-        """The number of positions in the cache, after a look at whether it can take one more."""
+    def _cache(self) -> tuple[Cache[jax.Array], Cache[jax.Array], Cache[jax.Array]]:
         if self.cached_key is None or self.cached_value is None or self.cache_index is None:
             raise ValueError(
                 f"{checks.describe(self)}: got decode=True without a cache, expected one to add to. Call "
                 "init_cache((batch..., max_length, features)) on the layer, or take "
                 "nnx.view(model, decode=True, batch_size=..., max_length=...)."
             )
-        *batch, length, _, _ = self.cached_key.shape
-        got = np.shape(inputs_k)[:-1]
-        if got != (*batch, 1):
-            raise ValueError(
-                f"{checks.describe(self)}: got keys for positions of shape {got} while decoding, expected "
-                f"{(*batch, 1)}, the batch of the cache and one position. Pass one token a call, or make a "
-                "cache of the inputs' batch with init_cache."
-            )
-        index = self.cache_index[...]
-        if not isinstance(index, Tracer) and int(index) >= length:
-            raise ValueError(
-                f"{checks.describe(self)}: got one more token for a full cache, expected at most {length}. "
-                "Begin again with init_cache, of a larger max_length for longer sequences."
-            )
-        return length
+        return self.cached_key, self.cached_value, self.cache_index
 
     def _add_to_cache(
         self, key: jax.Array, value: jax.Array, mask: ArrayLike | None
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Returns all keys and values so far, with room for more, and the mask that leaves the room out."""
-        assert self.cached_key is not None
-        assert self.cached_value is not None
-        assert self.cache_index is not None
-        index = self.cache_index[...]
-        both = []
-        for cache, new in ((self.cached_key, key), (self.cached_value, value)):
-            old = cache[...]
-            cache[...] = lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, new.ndim - 3)
-            both.append(cache[...].astype(new.dtype))
-        self.cache_index[...] = index + 1
-        *batch, length, _, _ = both[0].shape
-        filled = jnp.broadcast_to(jnp.arange(length) <= index, (*batch, 1, 1, length))
+        keys, values, index = self._cache()
+        keys[...], values[...], filled = add_position(keys[...], values[...], index[...], key, value)
+        index[...] += 1
         if mask is not None:
             mask = jnp.asarray(mask)
             mask = mask.reshape((1,) * (filled.ndim - mask.ndim) + mask.shape)
-        return both[0], both[1], combine_masks(mask, filled)
+        return keys[...].astype(key.dtype), values[...].astype(value.dtype), combine_masks(mask, filled)
