@@ -91,3 +91,36 @@ def test_the_statistics_have_the_names_of_flax() -> None:
         assert_same(getattr(ours.compute(), name), getattr(theirs.compute(), name))
     assert isinstance(flax_nnx.state(theirs), flax_nnx.State)
     assert isinstance(nnx.state(ours), nnx.State)
+
+
+def test_sequences_of_labels_and_nested_metrics_are_those_of_flax() -> None:
+    logits = jax.random.normal(jax.random.key(0), (4, 6, 5)).astype(jnp.bfloat16)
+    labels = jax.random.randint(jax.random.key(1), (4, 6), 0, 5)
+
+    def run(lib: Any) -> Any:
+        metrics = lib.MultiMetric(
+            tokens=lib.metrics.Accuracy(),
+            inner=lib.MultiMetric(
+                positive=lib.metrics.Accuracy(threshold=0.0), loss=lib.metrics.Average("loss")
+            ),
+        )
+        mask = {"tokens": labels > 0, "inner": {"loss": labels[:, 0] > 1}}
+        metrics.tokens.update(logits=logits, labels=labels, mask=mask["tokens"])
+        metrics.inner.positive.update(logits=logits[..., 0], labels=labels)
+        metrics.inner.loss.update(loss=logits[:, 0, 0], mask=mask["inner"]["loss"])
+        return metrics, metrics.compute()
+
+    (ours, values), (theirs, flax_values) = make_both(run)
+    assert_same_tree(values, flax_values)
+    assert_same_state(ours, theirs)
+
+
+def test_sums_over_many_values_have_the_bits_of_flax() -> None:
+    values = jax.random.normal(jax.random.key(0), (300_000,)) + 100
+    ours, theirs = make_both(lambda lib: (lib.metrics.Average(), lib.metrics.Welford()))
+    for mine, other in zip(ours, theirs, strict=True):
+        for part in (values, values[:1000]):
+            mine.update(values=part)
+            other.update(values=part)
+        assert_same_state(mine, other)
+        assert_same_tree(mine.compute(), other.compute())

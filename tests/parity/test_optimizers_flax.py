@@ -151,3 +151,94 @@ def test_an_optimizer_is_split_and_merged_as_in_flax() -> None:
     (ours, y), (theirs, flax_y) = make_both(train)
     assert_same(y, flax_y)
     assert_same_state(ours, theirs)
+
+
+def _low_precision(lib: Any) -> Any:
+    rngs = lib.Rngs(0)
+    options = {"param_dtype": jnp.bfloat16, "dtype": jnp.bfloat16, "rngs": rngs}
+    return lib.Sequential(lib.Linear(2, 4, **options), lib.relu, lib.Linear(4, 3, **options))
+
+
+def _tied(lib: Any) -> Any:
+    rngs = lib.Rngs(0)
+    layer = lib.Linear(2, 2, rngs=rngs)
+    return lib.Sequential(layer, lib.relu, layer, lib.Linear(2, 3, rngs=rngs))
+
+
+@pytest.mark.parametrize("make", [_low_precision, _tied], ids=["bfloat16", "shared"])
+@pytest.mark.parametrize(
+    "tx",
+    [
+        lambda: optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 5)),
+        lambda: optax.chain(optax.adam(1e-2, mu_dtype=jnp.float32), optax.contrib.reduce_on_plateau()),
+        pytest.param(lambda: optax.contrib.muon(1e-2), marks=pytest.mark.slow),
+    ],
+    ids=["scheduled", "plateau", "muon"],
+)
+def test_other_models_and_transformations_give_the_numbers_of_flax(make: Any, tx: Any) -> None:
+    def train(lib: Any) -> Any:
+        model = make(lib)
+        optimizer = lib.Optimizer(model, tx(), wrt=lib.Param)
+
+        @lib.jit
+        def step(model: Any, optimizer: Any) -> None:
+            loss, grads = lib.value_and_grad(_loss)(model)
+            optimizer.update(model, grads, value=loss)
+
+        for _ in range(2):
+            step(model, optimizer)
+        return model, optimizer
+
+    (model, optimizer), (flax_model, flax_optimizer) = make_both(train)
+    assert_same_state(model, flax_model)
+    assert_same_state(optimizer, flax_optimizer)
+
+
+def test_a_learning_rate_set_between_jitted_steps_acts_as_in_flax() -> None:
+    def train(lib: Any) -> Any:
+        model = _model(lib)
+        tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.1)
+        optimizer = lib.Optimizer(model, tx, wrt=lib.Param)
+        step = lib.jit(lambda model, optimizer: optimizer.update(model, lib.grad(_loss)(model)) and None)
+        for rate in (0.1, 0.0, 0.5):
+            optimizer.opt_state.hyperparams["learning_rate"][...] = jnp.float32(rate)
+            step(model, optimizer)
+        return model, optimizer
+
+    (model, optimizer), (flax_model, flax_optimizer) = make_both(train)
+    assert_same_state(model, flax_model)
+    assert_same_state(optimizer, flax_optimizer)
+
+
+@pytest.mark.parametrize("filters", ["kinds", "function", "not"])
+def test_filters_of_other_kinds_select_as_in_flax(filters: str) -> None:
+    def train(lib: Any) -> Any:
+        model = _model(lib)
+        wrt = {
+            "kinds": (lib.Param, lib.BatchStat),
+            "function": lambda path, value: path[-1] in ("kernel", "scale"),
+            "not": lib.All(lib.Param, lib.Not(lib.PathContains(3))),
+        }[filters]
+        optimizer = lib.Optimizer(model, optax.adam(1e-2), wrt=wrt)
+        for _ in range(2):
+            optimizer.update(model, lib.grad(_loss, argnums=lib.DiffState(0, wrt))(model))
+        return model, optimizer
+
+    (model, optimizer), (flax_model, flax_optimizer) = make_both(train)
+    assert_same_state(model, flax_model)
+    assert_same_state(optimizer, flax_optimizer)
+
+
+def test_low_rank_additions_are_trained_alone_as_in_flax() -> None:
+    def train(lib: Any) -> Any:
+        rngs = lib.Rngs(0)
+        base = lib.Linear(2, 3, rngs=rngs)
+        model = lib.LoRA(2, 2, 3, base_module=base, rngs=rngs)
+        optimizer = lib.Optimizer(model, optax.adam(1e-2), wrt=lib.LoRAParam)
+        for wrt in (lib.LoRAParam, lib.LoRAParam, lib.Param):
+            optimizer.update(model, lib.grad(_loss, argnums=lib.DiffState(0, wrt))(model))
+        return model, optimizer
+
+    (model, optimizer), (flax_model, flax_optimizer) = make_both(train)
+    assert_same_state(model, flax_model)
+    assert_same_state(optimizer, flax_optimizer)
