@@ -3,7 +3,9 @@ parameters of constructors, calls and methods, and the attributes of a layer tha
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,6 +78,26 @@ def test_signatures_are_those_of_flax(path: str) -> None:
         assert mine.kind == other.kind, parameter
         same = _is_same_default(parameter, mine.default, other.default)
         assert same, (parameter, mine.default, other.default)
+
+
+MODULES = [module.name for module in pkgutil.iter_modules(flax_nnx.nn.__path__)]
+# Converts the paddings of Flax's own convolutions; `layers.conv_options.canonical_padding` is ours.
+NOT_HERE = {"linear.canonicalize_padding"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_have_the_names_that_are_defined_in_those_of_flax(name: str) -> None:
+    theirs = importlib.import_module(f"flax.nnx.nn.{name}")
+    ours = importlib.import_module(f"easyflax.nnx.nn.{name}")
+    defined = {
+        member
+        for member, value in vars(theirs).items()
+        if not member.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith((theirs.__name__, "jax."))
+    } | set(getattr(theirs, "__all__", ()))
+    expected = {member for member in defined if f"{name}.{member}" not in NOT_HERE}
+    assert expected <= set(vars(ours))
 
 
 LAYERS: dict[str, tuple[Any, ...]] = {

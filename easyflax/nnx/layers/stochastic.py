@@ -88,7 +88,7 @@ class Dropout(Module):
             each call.
 
     Raises:
-        TypeError: `rngs` is neither `nnx.Rngs` nor an `nnx.RngStream`.
+        TypeError: `rngs` is neither `nnx.Rngs` nor an `nnx.RngStream`, or `broadcast_dims` no sequence.
         ValueError: `rate` is outside `[0, 1]`.
 
     Examples:
@@ -113,6 +113,11 @@ class Dropout(Module):
         rng_collection: str = "dropout",
         rngs: Rngs | RngStream | None = None,
     ) -> None:
+        if isinstance(broadcast_dims, int):
+            raise TypeError(
+                f"{type(self).__name__}: got broadcast_dims={broadcast_dims}, expected a sequence of axes. Pass "
+                f"broadcast_dims=({broadcast_dims},)."
+            )
         self.rate = rate
         self.broadcast_dims = tuple(broadcast_dims)
         self.deterministic = deterministic

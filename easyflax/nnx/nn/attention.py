@@ -11,6 +11,7 @@ from easyflax.nnx.layers.attention_masks import (
     make_attention_mask,
     make_causal_mask,
 )
+from easyflax.nnx.layers.linear import default_kernel_init
 from easyflax.nnx.layers.multi_head_attention import (
     MultiHeadAttention,
 )
@@ -18,6 +19,7 @@ from easyflax.nnx.layers.multi_head_attention import (
 __all__ = [
     "MultiHeadAttention",
     "combine_masks",
+    "default_kernel_init",
     "dot_product_attention",
     "dot_product_attention_weights",
     "make_attention_mask",

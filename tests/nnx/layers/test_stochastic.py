@@ -144,3 +144,8 @@ def test_broadcast_dims_must_be_axes_of_the_input() -> None:
         match=r"got broadcast_dims=\(2,\) for an input of shape \(3, 4\), expected axes from -2 to 1",
     ):
         layer(jnp.ones((3, 4)))
+
+
+def test_broadcast_dims_are_a_sequence() -> None:
+    with pytest.raises(TypeError, match=r"Dropout: got broadcast_dims=1, expected a sequence of axes\. Pass"):
+        nnx.Dropout(0.5, broadcast_dims=1)  # type: ignore[arg-type]
