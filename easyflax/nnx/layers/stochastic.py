@@ -115,8 +115,8 @@ class Dropout(Module):
     ) -> None:
         if isinstance(broadcast_dims, int):
             raise TypeError(
-                f"{type(self).__name__}: got broadcast_dims={broadcast_dims}, expected a sequence of axes. Pass "
-                f"broadcast_dims=({broadcast_dims},)."
+                f"{type(self).__name__}: got broadcast_dims={broadcast_dims}, expected a sequence of axes. "
+                f"Pass broadcast_dims=({broadcast_dims},)."
             )
         self.rate = rate
         self.broadcast_dims = tuple(broadcast_dims)
