@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen
 from flax import nnx as flax_nnx
@@ -420,3 +421,45 @@ def test_convolutions_over_videos_and_their_gradients_are_those_of_linen() -> No
     grads = nnx.grad(lambda rnn: _weighted(rnn(videos)), argnums=nnx.DiffState(0, nnx.Param))(rnn)
     flax_grads = jax.grad(lambda variables: _weighted(flax_rnn.apply(variables, videos)))(variables)
     assert_same_tree(nnx.to_pure_dict(grads)["cell"], flax_grads["params"]["cell"])
+
+
+# -- a program
+
+
+def _train(lib: Any) -> Any:
+    """Three steps of a classifier of sequences of different lengths; losses and the trained model."""
+
+    class Classifier(lib.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, rngs: Any) -> None:
+            self.embed = lib.Embed(7, 4, rngs=rngs)
+            cells = [lib.OptimizedLSTMCell(4, 4, rngs=rngs), lib.GRUCell(4, 4, rngs=rngs)]
+            self.encoder = lib.Bidirectional(*map(lib.RNN, cells), return_carry=True)
+            self.drop = lib.Dropout(0.3, rngs=rngs)
+            self.head = lib.Linear(8, 3, rngs=rngs)
+
+        def __call__(self, ids: jax.Array, lengths: jax.Array) -> jax.Array:
+            ((_, forward), backward), _ = self.encoder(self.embed(ids), seq_lengths=lengths)
+            return self.head(self.drop(jnp.concatenate([forward, backward], -1)))
+
+    model = Classifier(lib.Rngs(0, dropout=1))
+    optimizer = lib.Optimizer(model, optax.adam(1e-2), wrt=lib.Param)
+    rng = np.random.default_rng(0)
+    ids, lengths, labels = rng.integers(7, size=(6, 5)), rng.integers(1, 6, size=6), rng.integers(3, size=6)
+
+    @lib.jit
+    def step(model: Any, optimizer: Any, ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> jax.Array:
+        def loss_fn(model: Any) -> jax.Array:
+            return optax.softmax_cross_entropy_with_integer_labels(model(ids, lengths), labels).mean()
+
+        loss, grads = lib.value_and_grad(loss_fn)(model)
+        optimizer.update(model, grads)
+        return loss
+
+    return [step(model, optimizer, ids, lengths, labels) for _ in range(3)], model
+
+
+@pytest.mark.slow
+def test_a_model_with_recurrent_layers_trains_as_with_flax() -> None:
+    (losses, model), (flax_losses, flax_model) = make_both(_train)
+    assert_same_tree(losses, flax_losses)
+    assert_same_state(model, flax_model)

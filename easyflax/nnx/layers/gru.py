@@ -45,6 +45,16 @@ def gru_update(
         h: the hidden state, `(..., hidden_features)`.
         gate_fn: the activation of the gates.
         activation_fn: that of the candidate `n`.
+
+    Returns:
+        `(..., hidden_features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.gru import gru_update
+        >>> keep = jnp.array([0.0, 99.0, 0.0])  # r, z, n
+        >>> gru_update(keep, jnp.zeros(3), jnp.array([0.5])).tolist()
+        [0.5]
     """
     x_r, x_z, x_n = jnp.split(x, 3, axis=-1)
     s_r, s_z, s_n = jnp.split(s, 3, axis=-1)

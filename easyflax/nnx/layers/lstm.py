@@ -52,6 +52,14 @@ def lstm_update(
         c: the memory, of the same shape.
         gate_fn: the activation of the gates.
         activation_fn: that of the candidate, and of the memory where it is read.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.lstm import lstm_update
+        >>> shut, wide = jnp.array(-99.0), jnp.array(99.0)
+        >>> c, h = lstm_update(shut, wide, wide, shut, jnp.array(0.5))  # keeps c, and hides it
+        >>> float(c), float(h)
+        (0.5, 0.0)
     """
     i, f, g, o = gate_fn(i), gate_fn(f), activation_fn(g), gate_fn(o)
     c = f * c + i * g

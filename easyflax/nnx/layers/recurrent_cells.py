@@ -36,6 +36,13 @@ def modified_orthogonal(key: jax.Array, shape: Sequence[int], dtype: DTypeLike =
         shape: `(..., rows, columns)`.
         dtype: also one that jax has no QR decomposition for, such as bfloat16.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from easyflax.nnx.layers.recurrent_cells import modified_orthogonal
+        >>> q = modified_orthogonal(jax.random.key(0), (3, 3), jnp.bfloat16)
+        >>> q.dtype, bool(jnp.allclose(q.T @ q, jnp.eye(3), atol=0.02))
+        (dtype(bfloat16), True)
+
     Source: Saxe et al. 2013, https://arxiv.org/abs/1312.6120
     """
     return initializers.orthogonal()(key, tuple(shape)).astype(dtype)

@@ -50,6 +50,16 @@ def at_length(history: Any, first: Any, seq_lengths: jax.Array) -> Any:
         history: arrays of shape `(time, *batch, ...)`, in any tree.
         first: the same tree with arrays of shape `(*batch, ...)`: for sequences of length 0.
         seq_lengths: `(*batch,)`, integers.
+
+    Returns:
+        the tree of `first`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.sequences import at_length
+        >>> history = jnp.array([[1, 2, 3], [4, 5, 6]])  # (time, batch)
+        >>> at_length(history, jnp.zeros(3, int), jnp.array([0, 1, 2])).tolist()
+        [0, 2, 6]
     """
 
     def select(values: jax.Array, before: jax.Array) -> jax.Array:
