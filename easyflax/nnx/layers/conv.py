@@ -22,6 +22,7 @@ from easyflax.nnx.layers.conv_options import (
     channels_last,
     check_convolution,
     check_kernel_mask,
+    check_not_empty,
     each_axis,
     with_one_batch_axis,
 )
@@ -70,9 +71,16 @@ def conv(
 
     Returns:
         `(batch, *spatial_out, out_features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.conv import conv
+        >>> x, kernel = jnp.ones((1, 4, 1)), jnp.ones((3, 1, 1))
+        >>> conv(x, kernel, strides=[1], input_dilation=[1], kernel_dilation=[1])[0, :, 0].tolist()
+        [2.0, 3.0, 3.0, 2.0]
     """
     rank = kernel.ndim - 2
-    pads = canonical_padding(padding, rank, _PADDINGS, "conv")
+    pads = _known_padding(padding, rank, "conv")
     x, pads = _pad(x, kernel.shape[:rank], pads, kernel_dilation)
     options: dict[str, Any] = {"precision": precision}
     if preferred_element_type is not None:
@@ -91,6 +99,11 @@ def conv(
         **options,
     )
     return y if bias is None else add_bias(y, bias)
+
+
+def _known_padding(padding: Padding, rank: int, layer: str) -> str | tuple[tuple[int, int], ...]:
+    padding = padding.upper() if isinstance(padding, str) else padding
+    return canonical_padding(padding, rank, _PADDINGS, layer)
 
 
 def _pad(
@@ -201,8 +214,8 @@ class Conv(Module):
         self.conv_general_dilated = conv_general_dilated
         self.promote_dtype = promote_dtype
         self.preferred_element_type = preferred_element_type
-        pads = check_convolution(self, _PADDINGS, "strides", "input_dilation", "kernel_dilation")
-        _check_dilated_padding(self, pads)
+        check_convolution(self, "strides", "input_dilation", "kernel_dilation")
+        _check_padding(self)
         _check_groups(self)
         checks.check_rngs(self, rngs)
         self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
@@ -229,6 +242,8 @@ class Conv(Module):
         rank = kernel.ndim - 2
         features = kernel.shape[-2] * self.feature_group_count
         checks.check_features(self, inputs, features, argument="in_features", spatial_axes=rank)
+        if isinstance(self.padding, str) and self.padding.upper() in _PAD_MODES:
+            check_not_empty(self, inputs, rank)
         if self.mask is not None:
             check_kernel_mask(self, kernel.shape)
             kernel = kernel * self.mask
@@ -265,8 +280,10 @@ def _check_groups(layer: Conv) -> None:
             )
 
 
-def _check_dilated_padding(layer: Conv, padding: str | tuple[tuple[int, int], ...]) -> None:
-    dilation = each_axis(layer, "input_dilation", len(layer.kernel_size))
+def _check_padding(layer: Conv) -> None:
+    rank = len(layer.kernel_size)
+    padding = _known_padding(layer.padding, rank, type(layer).__name__)
+    dilation = each_axis(layer, "input_dilation", rank)
     if padding in ("SAME", "SAME_LOWER") and max(dilation, default=1) > 1:
         raise ValueError(
             f"{type(layer).__name__}: got padding={layer.padding!r} with "

@@ -19,6 +19,7 @@ __all__ = [
     "channels_last",
     "check_convolution",
     "check_kernel_mask",
+    "check_not_empty",
     "each_axis",
     "with_one_batch_axis",
 ]
@@ -29,7 +30,7 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 def canonical_padding(
     padding: Padding, rank: int, known: Sequence[str], layer: str
 ) -> str | tuple[tuple[int, int], ...]:
-    """Returns `padding` as an upper-case name, or as one `(low, high)` pair for each of `rank` spatial axes.
+    """Returns `padding` as a name, or as one `(low, high)` pair for each of `rank` spatial axes.
 
     Args:
         padding: a name, an integer, or for each axis an integer or a pair.
@@ -42,18 +43,18 @@ def canonical_padding(
 
     Examples:
         >>> from easyflax.nnx.layers.conv_options import canonical_padding
-        >>> canonical_padding("same", 2, ["SAME"], "Conv")
-        'SAME'
+        >>> canonical_padding(1, 2, ["SAME"], "Conv")
+        ((1, 1), (1, 1))
         >>> canonical_padding([1, (0, 2)], 2, ["SAME"], "Conv")
         ((1, 1), (0, 2))
     """
-    if isinstance(padding, str) and padding.upper() in known:
-        if padding.upper() == "CAUSAL" and rank != 1:
+    if isinstance(padding, str) and padding in known:
+        if padding == "CAUSAL" and rank != 1:
             raise ValueError(
                 f"{layer}: got padding 'CAUSAL' for {rank} spatial axes, expected one spatial axis. "
                 "Use it with a one-dimensional kernel_size, or pass the pairs of padding yourself."
             )
-        return padding.upper()
+        return padding
     if isinstance(padding, (int, np.integer)):
         return ((int(padding), int(padding)),) * rank
     if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == rank:
@@ -105,18 +106,12 @@ def each_axis(layer: Any, option: str, rank: int) -> tuple[int, ...]:
     return values
 
 
-def check_convolution(
-    layer: Any, paddings: Sequence[str], *options: str
-) -> str | tuple[tuple[int, int], ...]:
-    """Checks the sizes of a layer, its `options` with one positive integer for each axis, and its padding.
+def check_convolution(layer: Any, *options: str) -> None:
+    """Checks the sizes of a layer, and its `options` that are one positive integer for each axis.
 
     Args:
-        layer: has `in_features`, `out_features`, `kernel_size`, `padding`, and the options.
-        paddings: the names of paddings that it knows.
+        layer: has `in_features`, `out_features`, `kernel_size`, and the options.
         *options: names of attributes.
-
-    Returns:
-        The canonical padding.
 
     Raises:
         TypeError, ValueError: one does not fit.
@@ -126,11 +121,24 @@ def check_convolution(
     checks.check_sizes(layer, **_numbered("kernel_size", layer.kernel_size))
     for option in options:
         checks.check_sizes(layer, **_numbered(option, each_axis(layer, option, rank)))
-    return canonical_padding(layer.padding, rank, paddings, type(layer).__name__)
 
 
 def _numbered(option: str, values: Sequence[Any]) -> dict[str, Any]:
     return {f"{option}[{axis}]": value for axis, value in enumerate(values)}
+
+
+def check_not_empty(layer: Any, inputs: Any, rank: int) -> None:
+    """Checks that there is something along each of the `rank` spatial axes, to go around or to mirror.
+
+    Raises:
+        ValueError: one has the size 0.
+    """
+    if 0 in (shape := np.shape(inputs))[-rank - 1 : -1]:
+        raise ValueError(
+            f"{checks.describe(layer)}: got an input of shape {shape} with padding={layer.padding!r}, "
+            "expected sizes of at least 1 along the spatial axes. Leave empty inputs out, or pad with zeros: "
+            "padding='SAME'."
+        )
 
 
 def check_kernel_mask(layer: Any, shape: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from easyflax.nnx.layers.conv_options import (
     channels_last,
     check_convolution,
     check_kernel_mask,
+    check_not_empty,
     each_axis,
     with_one_batch_axis,
 )
@@ -62,6 +63,13 @@ def conv_transpose(
 
     Returns:
         `(batch, *spatial_out, out_features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.conv_transpose import conv_transpose
+        >>> x, kernel = jnp.array([[[1.0], [10.0]]]), jnp.array([[[3.0]], [[2.0]], [[1.0]]])
+        >>> conv_transpose(x, kernel, strides=[2], padding="VALID", kernel_dilation=[1])[0, :, 0].tolist()
+        [1.0, 2.0, 13.0, 20.0, 30.0]
     """
     rank = kernel.ndim - 2
     pads = canonical_padding(padding, rank, _PADDINGS, "conv_transpose")
@@ -184,7 +192,8 @@ class ConvTranspose(Module):
         self.transpose_kernel = transpose_kernel
         self.promote_dtype = promote_dtype
         self.preferred_element_type = preferred_element_type
-        check_convolution(self, _PADDINGS, "strides", "kernel_dilation")
+        check_convolution(self, "strides", "kernel_dilation")
+        canonical_padding(padding, len(self.kernel_size), _PADDINGS, type(self).__name__)
         checks.check_rngs(self, rngs)
         features = (out_features, in_features) if transpose_kernel else (in_features, out_features)
         self.kernel_shape = (*self.kernel_size, *features)
@@ -210,6 +219,8 @@ class ConvTranspose(Module):
         rank = kernel.ndim - 2
         features = kernel.shape[-1 if self.transpose_kernel else -2]
         checks.check_features(self, inputs, features, argument="in_features", spatial_axes=rank)
+        if self.padding == "CIRCULAR":
+            check_not_empty(self, inputs, rank)
         if self.mask is not None:
             check_kernel_mask(self, kernel.shape)
             kernel = kernel * self.mask

@@ -58,6 +58,12 @@ def einsum(
         preferred_element_type: the dtype that the product accumulates in and returns.
         einsum_op: computes the sum of products, with the signature of `jnp.einsum`.
         out_sharding: sharding of the result, for meshes with explicit axes.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.einsum import einsum
+        >>> einsum("nta,hab->nthb", jnp.ones((5, 6, 2)), jnp.ones((3, 2, 4)), jnp.ones((3, 4))).shape
+        (5, 6, 3, 4)
     """
     names = _expand(equation, x.ndim, kernel.ndim)
     options: dict[str, Any] = {"precision": precision}
@@ -246,7 +252,7 @@ def _checked_shape(layer: Einsum, argument: str, shape: Shape | int) -> tuple[in
     return sizes
 
 
-_FORM = re.compile(r"([a-zA-Z]*)(\.\.\.)?([a-zA-Z]*)")
+_FORM = re.compile(r"[^\W\d_]*(\.\.\.)?[^\W\d_]*")  # letters of any alphabet
 
 
 def _checked_equation(layer: Einsum, equation: str | None) -> str:

@@ -31,16 +31,23 @@ def embed(ids: jax.Array, embedding: jax.Array, *, out_sharding: Any = None) -> 
 
     Returns:
         `(*ids.shape, features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.embedding import embed
+        >>> embed(jnp.array([1, -1, 5]), jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [[3.0, 4.0], [3.0, 4.0], [nan, nan]]
     """
-    if embedding.shape[0] == 1:
-        return jnp.broadcast_to(embedding, (*ids.shape, embedding.shape[1]))
     if out_sharding is None:
-        return jnp.take(embedding, ids, axis=0)
+        return _rows(embedding, ids)
     # `jnp.take` does not know the option, so the compiler lays out the lookup.
-    take = jax.sharding.auto_axes(out_sharding=out_sharding)(
-        lambda table, rows: jnp.take(table, rows, axis=0)
-    )
-    return take(embedding, ids)
+    return jax.sharding.auto_axes(out_sharding=out_sharding)(_rows)(embedding, ids)
+
+
+def _rows(embedding: jax.Array, ids: jax.Array) -> jax.Array:
+    if embedding.shape[0] == 1:
+        return jnp.broadcast_to(jnp.reshape(embedding, -1), (*ids.shape, embedding.shape[1]))
+    return jnp.take(embedding, ids, axis=0)
 
 
 class Embed(Module):

@@ -47,6 +47,12 @@ def linear(
 
     Returns:
         `(..., out_features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.linear import linear
+        >>> linear(jnp.array([1.0, 2.0]), jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([3.0, 4.0])).tolist()
+        [4.0, 6.0]
     """
     y = product(
         x,
@@ -70,7 +76,14 @@ def product(
     dot_general: Callable[..., jax.Array] = lax.dot_general,
     out_sharding: Any = None,
 ) -> jax.Array:
-    """Returns `dot_general(x, kernel, dimension_numbers)`, with those options that are given."""
+    """Returns `dot_general(x, kernel, dimension_numbers)`, with those options that are given.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.linear import product
+        >>> product(jnp.ones((5, 3)), jnp.ones((3, 4)), (((1,), (0,)), ((), ()))).shape
+        (5, 4)
+    """
     options: dict[str, Any] = {"precision": precision}
     if preferred_element_type is not None:
         options["preferred_element_type"] = preferred_element_type
@@ -94,6 +107,12 @@ def add_bias(y: jax.Array, bias: jax.Array, batch_axes: int = 0) -> jax.Array:
     """Returns `y` with `bias` added along its last axes, whatever jax's setting for rank promotion.
 
     The first `batch_axes` axes of `bias` belong to the first ones of `y`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.linear import add_bias
+        >>> add_bias(jnp.zeros((2, 2)), jnp.array([1.0, 2.0])).tolist()
+        [[1.0, 2.0], [1.0, 2.0]]
     """
     between = (1,) * (y.ndim - bias.ndim)
     return y + jnp.reshape(bias, (*bias.shape[:batch_axes], *between, *bias.shape[batch_axes:]))

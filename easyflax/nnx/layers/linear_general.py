@@ -51,6 +51,12 @@ def linear_general(
 
     Returns:
         `(*batch, *others, *out_features)`, where `others` are the axes of `x` that are not in `axis`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.linear_general import linear_general
+        >>> linear_general(jnp.ones((5, 2, 7)), jnp.ones((2, 3, 4)), axis=[1]).shape
+        (5, 7, 3, 4)
     """
     batch = tuple(range(batch_axes))
     summed = tuple(range(batch_axes, batch_axes + len(axis)))

@@ -34,7 +34,7 @@ class LoRAParam(Param[A]):
 
 
 def lora(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns `x @ a @ b`, which is of the rank of `a`'s last axis.
+    """Returns `x @ a @ b`, the product with a matrix of low rank.
 
     Args:
         x: `(..., in_features)`.
@@ -43,6 +43,12 @@ def lora(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
     Returns:
         `(..., out_features)`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from easyflax.nnx.layers.lora import lora
+        >>> lora(jnp.array([1.0, 2.0]), jnp.array([[1.0], [1.0]]), jnp.array([[1.0, 10.0]])).tolist()
+        [3.0, 30.0]
     """
     return linear(linear(x, a), b)
 

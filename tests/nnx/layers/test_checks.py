@@ -109,6 +109,28 @@ def test_a_bare_seed_or_key_is_not_taken_for_rngs(rngs: Any) -> None:
             make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rngs: nnx.Linear(2, 3, rngs=rngs),
+        lambda rngs: nnx.LinearGeneral(2, 3, rngs=rngs),
+        lambda rngs: nnx.Einsum("ab,bc->ac", (2, 3), rngs=rngs),
+        lambda rngs: nnx.Conv(2, 3, 3, rngs=rngs),
+        lambda rngs: nnx.ConvTranspose(2, 3, 3, rngs=rngs),
+        lambda rngs: nnx.Embed(2, 3, rngs=rngs),
+        lambda rngs: nnx.LoRA(2, 1, 3, rngs=rngs),
+    ],
+    ids=["Linear", "LinearGeneral", "Einsum", "Conv", "ConvTranspose", "Embed", "LoRA"],
+)
+def test_missing_random_streams_are_told_with_the_layer(make: Any) -> None:
+    name = type(make(nnx.Rngs(params=0))).__name__
+    for rngs in (None, nnx.Rngs(0).default):
+        with pytest.raises(TypeError, match=rf"^{name}: got rngs of type \w+, expected nnx\.Rngs\. Wrap"):
+            make(rngs)
+    with pytest.raises(AttributeError, match=rf"^{name}: .*'params'.*\['dropout'\]"):
+        make(nnx.Rngs(dropout=0))
+
+
 def test_masks_must_broadcast_to_the_input() -> None:
     layer = nnx.LayerNorm(3, rngs=nnx.Rngs(0))
     checks.check_mask(layer, np.ones((2, 3)), np.ones((2, 1)))

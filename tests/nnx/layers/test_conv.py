@@ -153,7 +153,7 @@ def test_causal_padding_is_for_one_axis() -> None:
         ValueError, match=r"got padding 'CAUSAL' for 2 spatial axes, expected one spatial axis"
     ):
         nnx.Conv(2, 3, (3, 3), padding="CAUSAL", rngs=nnx.Rngs(0))
-    assert canonical_padding("causal", 1, ["CAUSAL"], "Conv") == "CAUSAL"
+    assert canonical_padding("CAUSAL", 1, ["CAUSAL"], "Conv") == "CAUSAL"
 
 
 def test_same_padding_of_a_dilated_input_is_refused() -> None:
@@ -179,6 +179,25 @@ def test_features_must_divide_into_the_groups(sizes: Any, name: str) -> None:
         ValueError, match=rf"Conv: got {name} and feature_group_count=2, expected features that divide"
     ):
         nnx.Conv(*sizes, 3, feature_group_count=2, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("padding", ["circular", "REFLECT"])
+def test_what_goes_around_or_is_mirrored_must_not_be_empty(padding: str) -> None:
+    model = nnx.Sequential(nnx.Conv(2, 3, 3, padding=padding, rngs=nnx.Rngs(0)))
+    with pytest.raises(
+        ValueError,
+        match=r"Conv 'layers\.0': got an input of shape \(1, 0, 2\) with padding=.*, expected sizes of",
+    ):
+        model(jnp.ones((1, 0, 2)))
+
+
+def test_a_mask_put_in_its_place_must_have_the_shape_of_the_kernel() -> None:
+    model = nnx.Sequential(nnx.Conv(2, 3, 3, mask=jnp.ones((3, 2, 3)), rngs=nnx.Rngs(0)))
+    model.layers[0].mask = jnp.ones((3, 2, 1))
+    with pytest.raises(
+        ValueError, match=r"Conv 'layers\.0': got a mask of shape \(3, 2, 1\), expected \(3, 2, 3\)"
+    ):
+        model(jnp.ones((1, 4, 2)))
 
 
 def test_a_mask_must_have_the_shape_of_the_kernel() -> None:

@@ -73,7 +73,7 @@ def test_with_a_transposed_kernel_it_is_the_transpose_of_the_convolution(
 
 
 @pytest.mark.parametrize(("strides", "kernel_size"), [(2, (3, 3)), ((1, 3), (4, 2))])
-@pytest.mark.parametrize("padding", ["same", "CIRCULAR"])
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_the_output_is_longer_by_the_strides(padding: str, strides: Any, kernel_size: Any) -> None:
     layer = nnx.ConvTranspose(2, 3, kernel_size, strides, padding=padding, rngs=nnx.Rngs(0))
     height, width = np.broadcast_to(strides, 2)
@@ -142,7 +142,7 @@ def test_layers_can_be_made_and_called_by_transforms() -> None:
 # -- errors
 
 
-@pytest.mark.parametrize("padding", ["CAUSAL", "REFLECT", "SAME_LOWER", (1, 2, 3), 1.5, None])
+@pytest.mark.parametrize("padding", ["CAUSAL", "REFLECT", "SAME_LOWER", "valid", (1, 2, 3), 1.5, None])
 def test_an_unknown_padding_is_told_with_the_known_ones(padding: Any) -> None:
     with pytest.raises(
         ValueError,
@@ -168,6 +168,14 @@ def test_options_that_do_not_fit_are_refused(options: Any, error: Any, message: 
     given = {"in_features": 2, "out_features": 4, "kernel_size": 3, **options}
     with pytest.raises(error, match="ConvTranspose: " + message):
         nnx.ConvTranspose(**given, rngs=nnx.Rngs(0))
+
+
+def test_what_goes_around_must_not_be_empty() -> None:
+    layer = nnx.ConvTranspose(2, 3, 3, padding="CIRCULAR", rngs=nnx.Rngs(0))
+    with pytest.raises(
+        ValueError, match=r"ConvTranspose: got an input of shape \(1, 0, 2\) with padding='CIRC"
+    ):
+        layer(jnp.ones((1, 0, 2)))
 
 
 @pytest.mark.parametrize("transpose_kernel", [False, True])

@@ -28,6 +28,7 @@ NORMAL = jax.nn.initializers.normal()
         ("a...,...b->ab...", (4, 2), (2, 4), (3, 5, 4), (1, 2, 1, 4)),  # '...' is aligned at its end
         ("abz,bc->ac", (3, 4), None, (5, 3, 2), None),
         ("aab,bc->ac", (3, 4), None, (2, 2, 3), None),
+        ("aab,bb->ab", (3, 3), (3,), (2, 2, 3), (1, 3)),
     ],
 )
 def test_it_is_the_sum_of_products_plus_bias(
@@ -39,6 +40,11 @@ def test_it_is_the_sum_of_products_plus_bias(
     if bias_shape is not None:
         expected = expected + np.asarray(layer.bias[...]).reshape(bias_in_place)
     np.testing.assert_allclose(layer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_letters_may_be_of_any_alphabet() -> None:
+    layer = nnx.Einsum("\u03b1b,bc->\u03b1c", (3, 4), (4,), rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(layer(jnp.ones((2, 3))), layer(jnp.ones((2, 3)), "ab,bc->ac"))
 
 
 def test_the_equation_of_a_call_goes_before_that_of_the_layer() -> None:

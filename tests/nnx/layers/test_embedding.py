@@ -28,6 +28,7 @@ def test_ids_out_of_range_give_nan_and_negative_ones_count_from_the_end() -> Non
 def test_one_row_serves_all_ids() -> None:
     layer = nnx.Embed(1, 4, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(layer(jnp.array([[0, 5]])), np.tile(layer.embedding[...], (1, 2, 1)))
+    np.testing.assert_array_equal(layer(3), layer.embedding[0])
 
 
 def test_attend_is_the_product_with_every_row() -> None:
@@ -48,10 +49,11 @@ def test_dtype_is_that_of_the_table_unless_told() -> None:
     assert nnx.Embed(3, 2, dtype=jnp.float16, rngs=nnx.Rngs(0))(jnp.array([1])).dtype == jnp.float16
 
 
-def test_the_output_is_laid_out_as_asked_on_a_mesh_with_explicit_axes() -> None:
+@pytest.mark.parametrize("rows", [1, 7])
+def test_the_output_is_laid_out_as_asked_on_a_mesh_with_explicit_axes(rows: int) -> None:
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-    layer = nnx.Embed(5, 4, rngs=nnx.Rngs(0))
-    ids = np.arange(16) % 5
+    layer = nnx.Embed(rows, 4, rngs=nnx.Rngs(0))
+    ids = np.arange(16) % rows
     expected, logits = layer(ids), layer.attend(layer(ids))
     with jax.set_mesh(mesh):
         y = layer(jax.device_put(ids, NamedSharding(mesh, P("data"))), out_sharding=P("data", None))
