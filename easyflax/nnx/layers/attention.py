@@ -82,6 +82,7 @@ def dot_product_attention(
     bias, mask = _optional(bias), _optional(mask)
     _check_shapes("dot_product_attention", q.shape, k.shape, v.shape)
     _check_terms("dot_product_attention", q.shape, k.shape, bias, mask)
+    # `dropout_rate` decides even if `deterministic`, as in Flax: the two ways round differently.
     setting = _precision_setting(precision)
     if dropout_rate == 0.0 and module is None and setting is not None and _has_fused(k, v):
         with setting:
