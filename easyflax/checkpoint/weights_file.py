@@ -80,8 +80,8 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             return _read(file)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CheckpointError(
-                f"{os.fspath(path)}: {error}; expected a file as save_weights wrote it. Use another copy: "
-                "this one is damaged, or was made by another program."
+                f"{os.fspath(path)}: {error}; expected a file as save_weights wrote it. Use another copy if "
+                "this one is damaged, or easyflax.interop.load_weights if another program made it."
             ) from error
 
 

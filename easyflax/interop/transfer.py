@@ -64,7 +64,7 @@ def check_parts(parts: Iterable[Part], call: str) -> None:
     owners: dict[str, Part] = {}
     for part in parts:
         for variable in part.variables:
-            value = variable.get_raw_value()
+            value = _value(variable)
             if not hasattr(value, "dtype") or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
                 raise TypeError(
                     f"{call}: got a {type(variable).__name__} at {part.place!r} with a value of type "
@@ -117,7 +117,7 @@ def load_parts(
     left.unexpected.extend(name for name in arrays if name not in used)
     if strict and any(left):
         raise ValueError(_message(left, call))
-    placed = [(variable, _placed(value, variable.get_raw_value())) for variable, value in values]
+    placed = [(variable, _placed(value, _value(variable))) for variable, value in values]
     for variable, value in placed:
         variable.set_raw_value(value)
     return left
@@ -132,11 +132,17 @@ def save_parts(parts: Iterable[Part], *, every_place: bool) -> dict[str, np.ndar
     """
     arrays: dict[str, np.ndarray] = {}
     for places in _by_variables(parts):
-        values = [_to_numpy(variable.get_raw_value()) for variable in places[0].variables]
+        values = [_to_numpy(_value(variable)) for variable in places[0].variables]
         for part in places if every_place else places[:1]:
             if part.variables:
                 arrays.update(zip(part.names, part.to_theirs(*values), strict=True))
     return arrays
+
+
+def _value(variable: nnx.Variable[Any]) -> Any:
+    """The variable's value; a plain number as an array, of the dtype that JAX gives it."""
+    value = variable.get_raw_value()
+    return jnp.asarray(value) if isinstance(value, (bool, int, float, complex)) else value
 
 
 def _by_variables(parts: Iterable[Part]) -> list[list[Part]]:
@@ -158,7 +164,7 @@ def _converted(
     first, *others = places
     if not first.variables:
         return []
-    olds = [variable.get_raw_value() for variable in first.variables]
+    olds = [_value(variable) for variable in first.variables]
     try:
         news = _values(first, olds, arrays)
         for other in others:

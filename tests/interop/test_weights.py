@@ -165,6 +165,18 @@ def test_without_strict_all_that_fits_is_loaded_and_the_rest_returned(tmp_path):
     assert_same(values(model), values(saved))
 
 
+def test_plain_numbers_are_weights_too_and_other_values_are_refused(tmp_path):
+    model = nnx.Dict(gain=nnx.Param(2.5))
+    interop.save_weights(model, tmp_path / "a.npz")
+    other = nnx.Dict(gain=nnx.Param(1.0))
+    interop.load_weights(other, tmp_path / "a.npz")
+    assert other.gain.value == 2.5
+    with pytest.raises(
+        TypeError, match="got a Param at 'pair' with a value of type tuple, expected one array"
+    ):
+        interop.save_weights(nnx.Dict(pair=nnx.Param((1.0, 2.0))), tmp_path / "b.npz")
+
+
 def test_loading_does_not_depend_on_the_file_any_more(tmp_path):
     path = tmp_path / "a.safetensors"
     write_arrays(path, {"x": np.arange(1000.0, dtype=np.float32)})
