@@ -8,7 +8,8 @@ __all__ = ["Names", "Renamer", "shown"]
 
 Names = Mapping[str, str | None] | Callable[[str], str | None] | None
 """From our names to theirs: beginnings of names, whole up to a `"."`, or a function of a name. None in place
-of a name leaves the array out. `""` begins all names, and as a value it takes a beginning away."""
+of a name leaves the array out, here and there. `""` begins all names, and as a value it takes a beginning
+away."""
 
 
 class Renamer:
@@ -39,8 +40,19 @@ class Renamer:
                 return None if new is None else ".".join(part for part in (new, rest) if part)
         return name
 
+    def left_out(self, theirs: Iterable[str]) -> list[str]:
+        """Returns those of their names that an entry with None is the longest beginning of."""
+        if not isinstance(self._names, Mapping):
+            return []
+        entries = {
+            name: next((key for key in _beginnings(name) if key in self._names), None) for name in theirs
+        }
+        found = {name: key for name, key in entries.items() if key is not None and self._names[key] is None}
+        self._unused.difference_update(found.values())
+        return list(found)
+
     def check_used(self, known: Iterable[str], call: str) -> None:
-        """Checks that every entry was the longest beginning of some name.
+        """Checks that every entry was the longest beginning of some name that was asked for or left out.
 
         Args:
             known: the names that were asked for, for the message.

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from easyflax.interop.names import Renamer, shown
-from easyflax.interop.outline import Branch, dotted
+from easyflax.interop.outline import Branch, dotted, iter_variables
 from easyflax.interop.transfer import Part
 from easyflax.nnx.core.filters import Filter, Path, to_predicate
 
@@ -188,7 +188,8 @@ class _Search:
         try:
             rules, renamed = self._converted(branch.value, name)
         except ValueError as error:
-            self.found.problems.append(f"{place}: {error}")
+            if not self._is_left_out(branch, path, name):
+                self.found.problems.append(f"{place}: {error}")
             return
         for entry in rules:
             found = [_find(branch, ours) for ours in entry.ours]
@@ -215,6 +216,13 @@ class _Search:
         rules = [entry for entry in entries if isinstance(entry, Rule)]
         return rules, {entry.ours: entry.theirs for entry in entries if isinstance(entry, Child)}
 
+    def _is_left_out(self, branch: Branch, path: Path, name: str) -> bool:
+        """Whether no variable of a module is selected, or none has a name."""
+        return not any(
+            self._selected((*path, *below), variable) and self._rename(_joined(name, dotted(below)))
+            for below, variable in iter_variables(branch.value, ...)
+        )
+
     def _has_after(self, name: str, theirs: str) -> bool:
         new = self._rename(_joined(name, theirs))
         return new is not None and self._has(new)
@@ -237,7 +245,8 @@ class _Search:
             self.found.parts.append(part)
 
     def _add_as_it_is(self, branch: Branch, path: Path, key: Any, name: str, place: str) -> None:
-        if conversion_of(branch.value) is None and _is_our_layer(branch.value):
+        unknown = conversion_of(branch.value) is None and _is_our_layer(branch.value)
+        if unknown and self._rename(_joined(name, str(key))) is not None:
             self.found.problems.append(
                 f"{place}: there is no conversion for this layer; add one with interop.torch_conversion"
             )

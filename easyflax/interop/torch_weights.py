@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,8 @@ def load_torch(
             executed.
         names: from the names that a PyTorch model with the same attributes would have (the keys of
             `to_torch(model)`) to those in `state_dict`: a mapping of beginnings of names (whole up to a
-            `"."`; `""` is the beginning of all), or a function of a name. None in place of a name leaves the
-            weights as they are.
+            `"."`; `""` is the beginning of all), or a function of a name. None in place of a name leaves
+            the weights as they are, and a mapping with None also passes over their tensors of that name.
         strict: whether it is an error if weights are missing, are not of use, or do not fit; then nothing is
             changed. Otherwise all that fits is loaded.
         only: a filter that selects the variables; the others are left as they are.
@@ -68,7 +68,7 @@ def load_torch(
         [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
     """
     arrays = _arrays(state_dict)
-    found = _find(model, names, only, arrays.__contains__, "load_torch")
+    found = _find(model, names, only, arrays, "load_torch")
     return load_parts(
         found.parts,
         arrays,
@@ -96,7 +96,7 @@ def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS) -> dict
         ValueError: a layer has no counterpart in PyTorch; or an entry of `names` is of no use.
     """
     torch = import_torch("to_torch")
-    found = _find(model, names, only, lambda _: False, "to_torch")
+    found = _find(model, names, only, {}, "to_torch")
     if found.problems:
         raise ValueError(
             "to_torch: the model has layers that cannot be converted:\n  "
@@ -108,9 +108,10 @@ def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS) -> dict
     return {name: _tensor(torch, array) for name, array in arrays.items()}
 
 
-def _find(model: Any, names: Names, only: Filter, has: Callable[[str], bool], call: str) -> Found:
+def _find(model: Any, names: Names, only: Filter, theirs: Mapping[str, Any], call: str) -> Found:
     rename = Renamer(names)
-    found = find_parts(outline(module_of(model, call)), rename, only, has)
+    found = find_parts(outline(module_of(model, call)), rename, only, theirs.__contains__)
+    found.left_out.extend(rename.left_out(theirs))
     rename.check_used(found.names, call)
     check_parts(found.parts, call)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def save_weights(
         >>> interop.load_weights(model, path, names={"head": "classifier"}).missing
         []
     """
-    parts, _ = _parts(model, names, only, "save_weights")
+    parts, _ = _parts(model, names, only, (), "save_weights")
     write_arrays(path, save_parts(parts, every_place=False), metadata)
 
 
@@ -79,7 +79,7 @@ def load_weights(
         path: ends in `.safetensors`, `.safetensors.index.json` (an index of several such files, in the same
             folder), `.npz`, or, where torch is installed, `.pt`, `.pth` or `.bin`.
         names: from our names to those in the file, as in `save_weights`. Variables with None in place of a
-            name are left as they are.
+            name are left as they are, and a mapping with None also passes over arrays of that name.
         strict: whether it is an error if a variable has no array, an array has no variable, or a shape or
             dtype does not fit; then nothing is changed. Otherwise all that fits is loaded.
         only: a filter that selects the variables; the others are left as they are.
@@ -94,24 +94,36 @@ def load_weights(
         ValueError: `strict`, and not all fits; the suffix is unknown; or an entry of `names` is of no use.
         ImportError: it is a PyTorch file, and torch is not installed.
     """
-    parts, left_out = _parts(model, names, only, "load_weights")
-    return load_parts(parts, read_arrays(path), call="load_weights", strict=strict, known=left_out)
+    arrays = read_arrays(path)
+    parts, left_out = _parts(model, names, only, arrays, "load_weights")
+    return load_parts(parts, arrays, call="load_weights", strict=strict, known=left_out)
 
 
-def _parts(model: Any, names: Names, only: Filter, call: str) -> tuple[list[Part], list[str]]:
-    """A part for each place of each variable, and the names of those that are left out."""
+def _parts(
+    model: Any, names: Names, only: Filter, theirs: Iterable[str], call: str
+) -> tuple[list[Part], list[str]]:
+    """A part for each place of each variable, and the names of what is left out.
+
+    Args:
+        model: what the user passed, as the next two.
+        names: from our names to theirs.
+        only: selects the variables.
+        theirs: the names in the file.
+        call: the function the user called, for messages.
+    """
     rename, selected = Renamer(names), to_predicate(only)
     parts: list[Part] = []
     left_out: list[str] = []
     ours: list[str] = []
     for path, variable in iter_variables(module_of(model, call), (WEIGHTS, only)):
         name = dotted(path)
-        theirs = rename(name)
+        new = rename(name)
         ours.append(name)
-        if theirs is None or not selected(path, variable):
-            left_out.append(name if theirs is None else theirs)
+        if new is None or not selected(path, variable):
+            left_out.append(new or name)
         else:
-            parts.append(Part(name, (variable,), (theirs,), _same, _same))
+            parts.append(Part(name, (variable,), (new,), _same, _same))
+    left_out += rename.left_out(theirs)
     rename.check_used(ours, call)
     check_parts(parts, call)
     return parts, left_out

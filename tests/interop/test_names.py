@@ -29,6 +29,12 @@ def test_a_function_gets_the_whole_name():
     assert Renamer(lambda name: name.upper() if name != "b" else None)("a") == "A"
 
 
+def test_entries_with_none_leave_out_their_names_too():
+    renamer = Renamer({"a": None, "a.b": "x", "": "y"})
+    assert renamer.left_out(["a.c", "a.b.c", "c"]) == ["a.c"]
+    assert Renamer(lambda _: None).left_out(["a"]) == []
+
+
 def test_entries_that_are_no_beginning_of_a_name_are_refused():
     renamer = Renamer({"a": "x", "c": "y"})
     renamer("a.b")

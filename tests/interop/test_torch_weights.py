@@ -97,6 +97,22 @@ def test_parts_that_are_left_out_stay_as_they_are():
     np.testing.assert_array_equal(model.blocks[0].norm.var.value, np.ones(4))
 
 
+def test_tensors_and_layers_that_have_no_counterpart_can_be_left_out():
+    model = nnx.Dict(
+        head=nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
+        wrapped=nnx.WeightNorm(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)),
+        einsum=nnx.Einsum("ab,bc->ac", (2, 3), rngs=nnx.Rngs(0)),
+    )
+    arrays = {"head.weight": np.ones((3, 2)), "head.bias": np.ones(3), "wrapped.weight_g": np.ones((3, 1))}
+    left_out = {"wrapped": None, "einsum": None, "tied": None}
+    with pytest.raises(ValueError, match=r"(?s)Einsum 'einsum': there is no conv.*WeightNorm 'wrapped'"):
+        interop.load_torch(model, arrays)
+    assert interop.load_torch(model, {**arrays, "tied.weight": np.ones(1)}, left_out) == ([], [], [])
+    assert model.head.kernel.value.tolist() == [[1, 1, 1]] * 2
+    with pytest.raises(ValueError, match=r"got names=\{'tied': \.\.\.\}, expected beginnings of"):
+        interop.load_torch(model, arrays, left_out)
+
+
 def test_all_that_does_not_fit_is_reported_at_once_and_nothing_is_changed():
     class Odd(nnx.Module):
         def __init__(self):
