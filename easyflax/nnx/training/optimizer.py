@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")  # the model
 
-__all__ = ["ModelAndOptimizer", "OptArray", "OptState", "OptVariable", "Optimizer"]
+__all__ = [
+    "ModelAndOptimizer",
+    "OptArray",
+    "OptState",
+    "OptVariable",
+    "Optimizer",
+    "check_transformation",
+]
 
 
 class OptState(Variable[Any]):
@@ -46,6 +53,10 @@ class Optimizer(Pytree, Generic[M]):
     There are two spellings. With `wrt`, the optimizer holds no model: `Optimizer(model, tx, wrt=nnx.Param)`
     and `optimizer.update(model, grads)`. Without it, the optimizer keeps a reference to the model as
     `optimizer.model`, and updates its `nnx.Param`s: `Optimizer(model, tx)` and `optimizer.update(grads)`.
+
+    What `wrt` does not select is frozen: it stays as it is, and takes no memory here. No gradients are
+    computed for it either if `nnx.grad` has the same filter, as `argnums=nnx.DiffState(0, wrt)`. To update
+    parts of the model in different ways, see `nnx.multi_transform`.
 
     Args:
         model: a module, or anything that `nnx.state` takes.
@@ -80,7 +91,7 @@ class Optimizer(Pytree, Generic[M]):
     model: Any
 
     def __init__(self, model: Any, tx: optax.GradientTransformation, *, wrt: Filter = None) -> None:
-        _check_transformation(type(self).__name__, tx)
+        check_transformation(f"{type(self).__name__} got as tx", tx)
         keep_model = wrt is None
         self.wrt = Param if wrt is None else wrt
         self.step = OptState(jnp.array(0, dtype=jnp.uint32))
@@ -171,12 +182,21 @@ class ModelAndOptimizer(Optimizer[M]):
         self.model = model
 
 
-def _check_transformation(owner: str, tx: Any) -> None:
+def check_transformation(what: str, tx: Any) -> None:
+    """Checks that `tx` can be used as an optax transformation.
+
+    Args:
+        what: begins the message: who got it.
+        tx: anything.
+
+    Raises:
+        TypeError: it does not have `init` and `update`.
+    """
     if isinstance(tx, type) or not all(callable(getattr(tx, name, None)) for name in ("init", "update")):
-        shown = getattr(tx, "__name__", repr(tx) if isinstance(tx, int | float | str) else "")
+        shown = f" {getattr(tx, '__name__', repr(tx))}" if isinstance(tx, str | float) or callable(tx) else ""
         raise TypeError(
-            f"{owner} got tx={shown} of type {type(tx).__name__}, expected an optax transformation, which "
-            "has init and update. Call the function that makes one, for example optax.adam(1e-3)."
+            f"{what} the {type(tx).__name__}{shown}, expected an optax transformation, which has init and "
+            "update. Call the function that makes one, for example optax.adam(1e-3)."
         )
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.nnx.core.filters import Filter, Path, filters_to_predicates
+from easyflax.nnx.training.optimizer import check_transformation
 from easyflax.nnx.training.variable_trees import dotted, is_variable, leaves_with_paths
 
 if TYPE_CHECKING:
@@ -122,13 +123,8 @@ def _as_pairs(transforms: Any) -> list[tuple[Filter, Any]]:
                 "optax transformation. Pass for example [(nnx.PathContains('head'), optax.adam(1e-3)), (..., "
                 "None)]."
             )
-        tx = pair[1]
-        if tx is not None and not all(callable(getattr(tx, name, None)) for name in ("init", "update")):
-            raise TypeError(
-                f"multi_transform got a {type(tx).__name__} for the filter {pair[0]!r}, expected an optax "
-                "transformation, or None to freeze the variables. Call the function that makes one, for "
-                "example optax.adam(1e-3)."
-            )
+        if pair[1] is not None:
+            check_transformation(f"multi_transform got for the filter {pair[0]!r}", pair[1])
     return pairs
 
 

@@ -234,7 +234,7 @@ def test_a_filter_that_matches_nothing_is_told() -> None:
 @pytest.mark.parametrize(("tx", "shown"), [(optax.adam, "adam"), (0.1, "0.1"), ("adam", "'adam'")])
 def test_what_is_no_transformation_is_told(tx: Any, shown: str) -> None:
     with pytest.raises(
-        TypeError, match=rf"Optimizer got tx={shown} of type \w+, expected an optax transformation.* Call"
+        TypeError, match=rf"Optimizer got as tx the \w+ {shown}, expected an optax transformation.* Call"
     ):
         nnx.Optimizer(_model(), tx, wrt=nnx.Param)
 

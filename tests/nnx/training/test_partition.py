@@ -217,7 +217,8 @@ def test_an_ellipsis_stands_last() -> None:
 @pytest.mark.parametrize("tx", [optax.sgd, "sgd", 0.1])
 def test_what_is_no_transformation_is_told(tx: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"multi_transform got a \w+ for the filter .*, expected an optax transf.* Call"
+        TypeError,
+        match=r"multi_transform got for the filter .*Param'> the \w+ .*, expected an optax transf.* Call",
     ):
         nnx.multi_transform({nnx.Param: tx})
 
