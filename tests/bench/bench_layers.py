@@ -1,6 +1,6 @@
 """What layers cost beside flax's: building a stack of transformer blocks, tracing it, and a training step.
 
-Run: `python tests/bench/bench_layers.py`. Twelve blocks, 768 wide, twelve heads; building draws the parameters.
+Run: `python tests/bench/bench_layers.py`. Twelve blocks, 768 wide, twelve heads, with all their parameters.
 "First" is a build in a process of its own, without its imports, "again" one in a process that built before.
 """
 
