@@ -77,7 +77,9 @@ def main(quick: bool) -> int:
 
     module = Writer(len(alphabet), rngs=nnx.Rngs(0))
     model = ef.Model(module)
-    model.compile(optimizer=ef.optimizers.Adam(3e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        optimizer=ef.optimizers.Adam(3e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     history = model.fit(windows[:, :-1], windows[:, 1:], batch_size=32, epochs=1 if quick else 20)
 
     written = write(module, letters[:24])

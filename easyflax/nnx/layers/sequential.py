@@ -25,7 +25,7 @@ class Sequential(Module):
         *fns: the callables.
 
     Raises:
-        TypeError: one of them cannot be called.
+        TypeError: one of them cannot be called, or is a class of modules.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -40,6 +40,11 @@ class Sequential(Module):
 
     def __init__(self, *fns: Callable[..., Any]) -> None:
         for index, fn in enumerate(fns):
+            if isinstance(fn, type) and issubclass(fn, Module):
+                raise TypeError(
+                    f"{type(self).__name__}: got the class {fn.__name__} as argument {index}, expected a module "
+                    f"of that class. Make one, {fn.__name__}(...), with its sizes and rngs."
+                )
             if not callable(fn):
                 raise TypeError(
                     f"{type(self).__name__}: got a {type(fn).__name__} as argument {index}, expected a "

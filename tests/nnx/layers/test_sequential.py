@@ -83,3 +83,10 @@ def test_what_cannot_be_called_is_found_at_the_call_when_it_was_put_in_later() -
 
 def test_functions_that_do_not_tell_their_parameters_get_no_rngs() -> None:
     assert nnx.Sequential(max)([1, 3], rngs=nnx.Rngs(0)) == 3
+
+
+def test_a_class_in_place_of_a_layer_is_told():
+    with pytest.raises(
+        TypeError, match=r"got the class Linear as argument 1, expected a module of that class"
+    ):
+        nnx.Sequential(nnx.relu, nnx.Linear)
