@@ -1,4 +1,4 @@
-"""Trains a small transformer on the letters of this project's license, then lets it write, one letter at a time.
+"""Trains a small transformer on the letters of this project's license, then lets it write, letter by letter.
 
     python examples/generate_text.py            about a minute on two CPU cores
     python examples/generate_text.py --quick    one epoch, to see that everything runs
@@ -37,7 +37,7 @@ class Block(nnx.Module):
 
 
 class Writer(nnx.Module):
-    """Letters `(batch, length)`, as numbers, to logits of the letters after them, `(batch, length, letters)`."""
+    """Letters `(batch, length)`, as numbers, to logits of those after them, `(batch, length, letters)`."""
 
     def __init__(self, letters: int, *, width: int = 96, heads: int = 4, blocks: int = 2, rngs: nnx.Rngs):
         self.letters = nnx.Embed(letters, width, rngs=rngs)

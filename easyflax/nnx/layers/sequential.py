@@ -42,8 +42,8 @@ class Sequential(Module):
         for index, fn in enumerate(fns):
             if isinstance(fn, type) and issubclass(fn, Module):
                 raise TypeError(
-                    f"{type(self).__name__}: got the class {fn.__name__} as argument {index}, expected a module "
-                    f"of that class. Make one, {fn.__name__}(...), with its sizes and rngs."
+                    f"{type(self).__name__}: got the class {fn.__name__} as argument {index}, expected a "
+                    f"module of that class. Make one, {fn.__name__}(...), with its sizes and rngs."
                 )
             if not callable(fn):
                 raise TypeError(
