@@ -203,11 +203,3 @@ def test_arguments_are_passed_on_to_the_wrapped_layer_as_in_flax() -> None:
     assert_same(ours(x, True), theirs(x, True))
     assert_same(ours(x, use_running_average=False), theirs(x, use_running_average=False))
     assert_same_state(ours, theirs)
-
-
-NEW_ACTIVATIONS = ["log1mexp", "logmeanexp", "mish", "sparse_plus", "sparse_sigmoid", "squareplus"]
-
-
-@pytest.mark.parametrize("name", NEW_ACTIVATIONS)
-def test_activations_that_flax_lacks_are_those_of_jax(name: str) -> None:
-    assert getattr(nnx, name) is getattr(jax.nn, name)

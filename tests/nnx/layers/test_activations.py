@@ -81,3 +81,16 @@ def test_prelu_of_integers_would_have_no_slope(dtype: str) -> None:
     with pytest.raises(TypeError, match=rf"PReLU 'act': got inputs of dtype {dtype}, expected floating ones"):
         model.act(x)
     assert nnx.PReLU(0.5, dtype=jnp.float32)(jnp.array([-2, 3])).tolist() == [-1.0, 3.0]
+
+
+def test_every_function_of_jax_nn_but_those_of_products_is_here() -> None:
+    products = {
+        "dot_product_attention",
+        "get_scaled_dot_general_config",
+        "scaled_dot_general",
+        "scaled_matmul",
+    }
+    names = {name for name, value in vars(jax.nn).items() if name[0] != "_" and callable(value)} - products
+    assert "mish" in names
+    for name in names:
+        assert getattr(nnx, name) is getattr(jax.nn, name)

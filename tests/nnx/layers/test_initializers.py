@@ -34,3 +34,10 @@ def test_scaled_initializers_have_the_variance_of_their_papers(name: str, varian
 def test_all_that_is_promised_is_there() -> None:
     for name in nnx.initializers.__all__:
         assert callable(getattr(nnx.initializers, name)), name
+
+
+def test_every_initializer_of_jax_is_here() -> None:
+    names = {name for name, value in vars(jax.nn.initializers).items() if name[0] != "_" and callable(value)}
+    assert "orthogonal" in names
+    for name in names:
+        assert getattr(nnx.initializers, name) is getattr(jax.nn.initializers, name)
