@@ -16,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.variables import Intermediate
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
+from easyflax.nnx.layers.inlining import inlined
 
 __all__ = ["dot_product_attention", "dot_product_attention_weights"]
 
@@ -218,8 +219,7 @@ def _precision_setting(precision: lax.PrecisionLike) -> contextlib.AbstractConte
 # -- attention in steps
 
 
-# Inlined, so that what einsum plans is kept for later layers.
-_einsum = jax.jit(jnp.einsum, static_argnums=0, static_argnames="precision", inline=True)
+_einsum = inlined(jnp.einsum, static_argnums=0, static_argnames="precision")  # keeps what einsum plans
 
 
 def _logits(q: jax.Array, k: jax.Array, precision: lax.PrecisionLike) -> jax.Array:

@@ -21,6 +21,7 @@ from easyflax.nnx.core.rngs import Rngs
 from easyflax.nnx.core.variables import Param
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
+from easyflax.nnx.layers.inlining import is_replaced
 from easyflax.nnx.layers.linear import default_bias_init, default_kernel_init, product
 
 __all__ = ["Einsum", "einsum"]
@@ -71,7 +72,8 @@ def einsum(
         options["preferred_element_type"] = preferred_element_type
     if out_sharding is not None:
         options["out_sharding"] = out_sharding
-    if einsum_op is jnp.einsum and _is_product(names, x, kernel) and out_sharding is None:
+    plain = einsum_op is jnp.einsum and not is_replaced(jnp.einsum) and out_sharding is None
+    if plain and _is_product(names, x, kernel):
         y = _as_product(names, x, kernel, options)
     else:
         y = einsum_op(equation, x, kernel, **options)

@@ -17,6 +17,7 @@ from easyflax.nnx.core.rngs import Rngs
 from easyflax.nnx.core.variables import Param
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
+from easyflax.nnx.layers.inlining import inlined
 
 __all__ = ["Linear", "add_bias", "linear", "product"]
 
@@ -94,11 +95,9 @@ def product(
     return dot_general(x, kernel, dimension_numbers, **options)
 
 
-# Inlined functions, as those of jax.numpy are: what they trace and differentiate to is kept for later layers.
-_dot_general = jax.jit(
+_dot_general = inlined(
     lax.dot_general,
     static_argnames=("dimension_numbers", "precision", "preferred_element_type", "out_sharding"),
-    inline=True,
 )
 
 

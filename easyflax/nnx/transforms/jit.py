@@ -41,7 +41,11 @@ _LEADING = 3  # arguments of the compiled function before the user's: spec, dona
 
 
 class JitWrapped(Generic[P, R_co]):
-    """A function compiled by `nnx.jit`; call it like the function."""
+    """A function compiled by `nnx.jit`; call it like the function.
+
+    Attributes:
+        jitted_fn: the function that `jax.jit` made of it, which holds the compiled programs.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class JitWrapped(Generic[P, R_co]):
             "donate_argnames": donated[1],
             **{name: value for name, value in options.items() if value is not None},
         }
-        self._jitted = jax.jit(_compiled(self._fun), **self._options)
+        self.jitted_fn = jax.jit(_compiled(self._fun), **self._options)
         self._repeats = Repeats()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -82,7 +86,7 @@ class JitWrapped(Generic[P, R_co]):
             self._repeats.note(args, call)
         values, spec = call.walk.values(), call.spec
         try:
-            out, changed, outcome = self._jitted(spec, *spec.divide(values), *call.args, **call.kwargs)
+            out, changed, outcome = self.jitted_fn(spec, *spec.divide(values), *call.args, **call.kwargs)
         except jax.errors.UnexpectedTracerError as error:
             note_leaks(error, spec.graphdef, values)
             raise
@@ -157,20 +161,21 @@ class JitWrapped(Generic[P, R_co]):
 
     def _jitted_for(self, count: int) -> Any:  # noqa: ARG002
         """Returns the function that `jax.jit` made, for `count` positional arguments."""
-        return self._jitted
+        return self.jitted_fn
 
 
 class ShardedJitWrapped(JitWrapped[P, R_co]):
     """A function compiled by `nnx.jit` with shardings.
 
     Values travel in groups (see `sharding.py`), and since jax wants a sharding for each argument, there is a
-    jitted function for each number of arguments.
+    jitted function for each number of arguments, in place of `jitted_fn`.
     """
 
     def __init__(
         self, fun: Callable[..., Any], *, in_shardings: Any, out_shardings: Any, **options: Any
     ) -> None:
         super().__init__(fun, **options)
+        del self.jitted_fn
         uncounted = len(bound_object(fun)[1])
         self._shardings = Shardings(in_shardings, out_shardings, self._static[0], uncounted)
         self._compiled = _compiled_with_shardings(self._fun, self._shardings)

@@ -89,3 +89,16 @@ def test_a_change_of_structure_is_an_error_that_says_which():
 def test_arguments_that_are_no_modules_are_kept_as_they_are():
     power = nnx.cached_partial(lambda x, f, n: f(x) ** n, jnp.array(3.0), abs)
     assert float(power(2)) == 9.0
+
+
+def test_the_compiled_programs_of_the_function_can_be_counted():
+    @nnx.jit
+    def double(linear, x):
+        return linear(x) * 2
+
+    linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    partial = nnx.cached_partial(double, linear)
+    assert double.jitted_fn._cache_size() == 0
+    for rows in (1, 2, 2):
+        partial(jnp.ones((rows, 2)))
+    assert double.jitted_fn._cache_size() == partial.jitted_fn._cache_size() == 2

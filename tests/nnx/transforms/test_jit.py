@@ -389,12 +389,6 @@ def test_modules_that_were_not_passed_cannot_be_changed_or_returned():
     assert float(model.count.value) == 0
 
 
-def test_static_attributes_must_be_hashable():
-    model = nnx.Dict(layer=nnx.Dict(options={1}))
-    with pytest.raises(TypeError, match=r"The static attribute 'layer/options' is a set.*\nUse a tuple"):
-        nnx.jit(lambda m: 1)(model)
-
-
 # -- arrays without a variable
 
 
