@@ -274,7 +274,7 @@ def test_frozen_variables_cost_no_memory_in_the_optimizer() -> None:
     assert not any("layers" in path and 0 in path[path.index("layers") :] for path in paths)
 
 
-@pytest.mark.parametrize("convert", [nnx.to_pure_dict, nnx.as_pure, lambda grads: grads], ids=str)
+@pytest.mark.parametrize("convert", [nnx.to_pure_dict, nnx.as_pure, lambda grads: grads], ids=["dicts", "arrays", "state"])
 def test_gradients_may_be_a_state_or_nested_dicts(convert: Any) -> None:
     model, other = _model(), _model()
     for one, converted in ((model, False), (other, True)):
