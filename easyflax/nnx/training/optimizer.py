@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")  # the model
 
+_HELD: Any = (
+    object()
+)  # in place of the gradients: they are the only argument, and the optimizer holds the model
+
 __all__ = [
     "ModelAndOptimizer",
     "OptArray",
@@ -100,11 +104,12 @@ class Optimizer(Pytree, Generic[M]):
         if keep_model:
             self.model = model
 
-    def update(self, *model_and_grads: Any, **kwargs: Any) -> optax.Updates:
+    def update(self, model: Any, grads: Any = _HELD, /, **kwargs: Any) -> optax.Updates:
         """Updates model and optimizer: `update(model, grads)`, or `update(grads)` where it holds the model.
 
         Args:
-            *model_and_grads: the model and its gradients as `nnx.grad` returns them, or the gradients alone.
+            model: the model; left out where the optimizer holds it.
+            grads: its gradients, as `nnx.grad` returns them.
             **kwargs: passed on to the transformation, for those that take more, such as `value=` for a line
                 search; variables in them are replaced by their values.
 
@@ -112,10 +117,11 @@ class Optimizer(Pytree, Generic[M]):
             What was added to the variables: a state of arrays.
 
         Raises:
-            TypeError: another number of arguments, or gradients alone where the optimizer holds no model.
+            TypeError: gradients alone, and the optimizer holds no model.
             ValueError: the gradients are not of the variables that are to be updated.
         """
-        model, grads = self._model_and_grads(model_and_grads)
+        if grads is _HELD:
+            model, grads = self._held_model(), model
         params = to_arrays(graph.state(model, self.wrt))
         grads = to_arrays(selected(grads, self.wrt))
         expectation = "wrt selects. Pass the same filter as wrt to nnx.grad and to the optimizer."
@@ -141,21 +147,13 @@ class Optimizer(Pytree, Generic[M]):
             )
         return params
 
-    def _model_and_grads(self, given: tuple[Any, ...]) -> tuple[Any, Any]:
-        if len(given) == 2:
-            return given[0], given[1]
-        if len(given) == 1 and "model" in vars(self):
-            return self.model, given[0]
-        if len(given) == 1:
-            raise TypeError(
-                f"{type(self).__name__}.update got one argument, expected the model and the gradients: this "
-                "optimizer was made with wrt=, so it holds no model. Call optimizer.update(model, grads), or "
-                "make it as nnx.Optimizer(model, tx)."
-            )
+    def _held_model(self) -> Any:
+        if "model" in vars(self):
+            return self.model
         raise TypeError(
-            f"{type(self).__name__}.update got {len(given)} positional arguments, expected the model and the "
-            "gradients. Call optimizer.update(model, grads); what the transformation takes besides goes by "
-            "keyword."
+            f"{type(self).__name__}.update got one argument, expected the model and the gradients: this "
+            "optimizer was made with wrt=, so it holds no model. Call optimizer.update(model, grads), or "
+            "make it as nnx.Optimizer(model, tx)."
         )
 
 
