@@ -31,7 +31,7 @@ from easyflax.nnx.core.graphdef import (
     resolve_root,
 )
 from easyflax.nnx.core.module import Pytree
-from easyflax.nnx.core.state import State, check_exhausted, from_flat_state, iter_leaves, partition
+from easyflax.nnx.core.state import FlatState, State, check_exhausted, from_flat_state, iter_leaves, partition
 from easyflax.nnx.core.tracking import current_trace
 from easyflax.nnx.core.variables import Variable
 from easyflax.nnx.core.walk import Walk, path_part, walk
@@ -123,7 +123,7 @@ def merge(
 
     Args:
         graphdef: the structure, or the first of the states that `unpack` returned, which know it.
-        *states: the states.
+        *states: the states, or all their leaves as a list, in the order of `jax.tree.leaves`.
         copy: make new variables, in place of using those of the states. Variables made outside of the
             transform that is running could not be changed, and are always copied.
         recreate_variables: put leaves of the states that are no variables into new ones; otherwise they take
@@ -207,7 +207,15 @@ def _leaves_of(state: Any, known: set[Path]) -> Iterator[tuple[Path, Any]]:
         return iter_leaves(state, is_leaf=known.__contains__)
     if isinstance(state, (Variable, jax.Array)):
         return iter([((), state)])
-    return iter([(path, leaf) for path, leaf in state])  # a FlatState
+    leaves = list(state)
+    if all(isinstance(leaf, tuple) and len(leaf) == 2 for leaf in leaves):
+        return iter(leaves)  # a FlatState
+    if len(leaves) != len(known):
+        raise ValueError(
+            f"A list of {len(leaves)} leaves was given in place of a state, expected {len(known)}, one for "
+            "each leaf of the graphdef. Pass all that jax.tree.leaves gives, variables as leaves."
+        )
+    return zip((path for path, _ in FlatState((path, None) for path in known)), leaves, strict=True)
 
 
 def _shown(paths: list[Path]) -> str:

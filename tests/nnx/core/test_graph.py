@@ -471,3 +471,13 @@ def test_update_adds_copies_of_variables():
 def test_arrays_are_copied_with_their_variables_only():
     with pytest.raises(ValueError, match="arrays=True and variables=False, expected both"):
         nnx.clone(make_model(), variables=False, arrays=True)
+
+
+def test_merge_takes_the_leaves_of_a_state_as_a_list():
+    model = nnx.List([nnx.Linear(2, 3, rngs=nnx.Rngs(i)) for i in range(11)])
+    leaves = jax.tree.leaves(nnx.variables(model), is_leaf=lambda x: isinstance(x, nnx.Variable))
+    for given in (leaves, [leaf.get_value() for leaf in leaves]):
+        again = nnx.merge(nnx.graphdef(model), given)
+        assert all((a.kernel[...] == b.kernel[...]).all() for a, b in zip(again, model, strict=True))
+    with pytest.raises(ValueError, match="A list of 21 leaves was given in place of a state, expected 22"):
+        nnx.merge(nnx.graphdef(model), leaves[1:])
