@@ -37,6 +37,7 @@ from easyflax.checkpoint.safetensors_layout import (
 )
 from easyflax.checkpoint.strict_json import parse
 from easyflax.errors import CheckpointError
+from easyflax.interop.names import shown
 
 __all__ = ["import_torch", "read_arrays", "write_arrays"]
 
@@ -62,12 +63,12 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CheckpointError: it is damaged, or holds something else.
         ImportError: it is a PyTorch file and torch is not installed.
-        ValueError: the suffix is unknown.
+        ValueError: the suffix is unknown, or it is a folder.
     """
     path = Path(path)
     read = _READERS.get(_suffix(path))
     if read is None:
-        raise _unknown_suffix(path, _READERS)
+        raise _is_folder(path) if path.is_dir() else _unknown_suffix(path, _READERS)
     if not is_regular_file(path):
         raise CheckpointError(f"{path} is no regular file, expected a file of weights. Check the path.")
     try:
@@ -129,6 +130,15 @@ def _unknown_suffix(path: Path, known: Mapping[str, Any]) -> ValueError:
     return ValueError(
         f"Got the file {path.name!r}, expected a name that ends in one of {', '.join(map(repr, known))}. "
         "Rename it by its format."
+    )
+
+
+def _is_folder(path: Path) -> ValueError:
+    names = sorted(inside.name for inside in path.iterdir() if _suffix(inside) in _READERS)
+    indices = [name for name in names if name.endswith(_INDEX)]
+    return ValueError(
+        f"Got the folder {str(path)!r}, expected a file of weights. Pass the path of a file in it: "
+        f"{shown(indices or names) or 'none has the suffix of a format known here'}."
     )
 
 

@@ -101,8 +101,9 @@ def torch_conversion(*types: type) -> Callable[[C], C]:
     """Returns a decorator that sets the conversion for types of layers and their subclasses.
 
     The function gets the layer, and a function that tells whether the state dict has a tensor of some name
-    after the layer's name (in `to_torch`, none has). It returns or yields `rule(...)`s and `Child(...)`s, and
-    raises a ValueError for a layer that PyTorch has no counterpart of.
+    after the layer's name (in `to_torch` the one passed as `like`; without it none has). It returns or
+    yields `rule(...)`s and `Child(...)`s, and raises a ValueError for a layer that PyTorch has no
+    counterpart of.
 
     Args:
         *types: classes of modules.

@@ -44,8 +44,9 @@ def load_torch(
             executed.
         names: from the names that a PyTorch model with the same attributes would have (the keys of
             `to_torch(model)`) to those in `state_dict`: a mapping of beginnings of names (whole up to a
-            `"."`; `""` is the beginning of all), or a function of a name. None in place of a name leaves
-            the weights as they are, and a mapping with None also passes over their tensors of that name.
+            `"."`; `""` is the beginning of all, and each `"*"` stands for the same text on both sides), or a
+            function of a name. None in place of a name leaves the weights as they are, and a mapping with
+            None also passes over their tensors of that name.
         strict: whether it is an error if weights are missing, are not of use, or do not fit; then nothing is
             changed. Otherwise all that fits is loaded.
         only: a filter that selects the variables; the others are left as they are.
@@ -67,7 +68,7 @@ def load_torch(
         >>> model.kernel.value.tolist()
         [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
     """
-    arrays = _arrays(state_dict)
+    arrays = _arrays(state_dict, "load_torch")
     found = _find(model, names, only, arrays, "load_torch")
     return load_parts(
         found.parts,
@@ -79,24 +80,28 @@ def load_torch(
     )
 
 
-def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS) -> dict[str, Any]:
+def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS, like: Any = None) -> dict[str, Any]:
     """Returns the weights of a model as a PyTorch state dict: the way back from `load_torch`.
 
     Args:
         model: an nnx module or an `easyflax.Model`. A shared module is written at each of its places.
         names: as in `load_torch`.
         only: a filter that selects the variables.
+        like: what `load_torch` got, or would get, as `state_dict`. Layers that PyTorch stores in several ways
+            (attention, in one tensor or in four `Linear` layers) are then written as it has them, and `names`
+            may pass over tensors that only it has.
 
     Returns:
         new torch tensors on the CPU by name, of the variables' dtypes.
 
     Raises:
         ImportError: torch is not installed.
-        TypeError: `model` has no variables.
+        TypeError: `model` has no variables, or `like` is no state dict.
         ValueError: a layer has no counterpart in PyTorch; or an entry of `names` is of no use.
     """
     torch = import_torch("to_torch")
-    found = _find(model, names, only, {}, "to_torch")
+    theirs = None if like is None else _arrays(like, "to_torch")
+    found = _find(model, names, only, theirs, "to_torch")
     if found.problems:
         raise ValueError(
             "to_torch: the model has layers that cannot be converted:\n  "
@@ -108,23 +113,24 @@ def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS) -> dict
     return {name: _tensor(torch, array) for name, array in arrays.items()}
 
 
-def _find(model: Any, names: Names, only: Filter, theirs: Mapping[str, Any], call: str) -> Found:
-    rename = Renamer(names)
+def _find(model: Any, names: Names, only: Filter, arrays: Mapping[str, Any] | None, call: str) -> Found:
+    rename, theirs = Renamer(names), arrays or {}
     found = find_parts(outline(module_of(model, call)), rename, only, theirs.__contains__)
     found.left_out.extend(rename.left_out(theirs))
-    rename.check_used(found.names, call)
+    advice = ", or pass like= the state dict that has such names" if arrays is None else ""
+    rename.check_used(found.names, call, advice)
     check_parts(found.parts, call)
     return found
 
 
-def _arrays(state_dict: Any) -> Mapping[str, Any]:
+def _arrays(state_dict: Any, call: str) -> Mapping[str, Any]:
     if isinstance(state_dict, (str, os.PathLike)):
         return read_arrays(state_dict)
     if callable(getattr(state_dict, "state_dict", None)):
         state_dict = state_dict.state_dict()
     if not isinstance(state_dict, Mapping):
         raise TypeError(
-            f"load_torch: got a state dict of type {type(state_dict).__name__}, expected tensors or arrays "
+            f"{call}: got a state dict of type {type(state_dict).__name__}, expected tensors or arrays "
             "by name. Pass module.state_dict(), or the path of a file."
         )
     return state_dict

@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 import easyflax.nnx as nnx
-from easyflax.interop.names import shown
+from easyflax.interop.names import prefix_before, shown
 
 __all__ = ["Leftovers", "Part", "check_parts", "load_parts", "save_parts"]
 
@@ -238,6 +238,10 @@ def _message(left: Leftovers, call: str) -> str:
         lines.append(f"missing: {shown(left.missing, _MOST_LINES)}")
     if left.unexpected:
         lines.append(f"unexpected: {shown(left.unexpected, _MOST_LINES)}")
+    if prefix := prefix_before(left.missing, left.unexpected):
+        lines.append(f"most have {prefix + '.'!r} before their names there: try names={{'': {prefix!r}}}")
+    elif prefix := prefix_before(left.unexpected, left.missing):
+        lines.append(f"most have {prefix + '.'!r} before their names here only: try names={{{prefix!r}: ''}}")
     lines += left.misfits[:_MOST_LINES]
     if len(left.misfits) > _MOST_LINES:
         lines.append(f"and {len(left.misfits) - _MOST_LINES} more")
@@ -245,5 +249,6 @@ def _message(left: Leftovers, call: str) -> str:
         f"{call}: the arrays do not fit the model, and nothing was changed:\n  "
         + "\n  ".join(lines)
         + "\nexpected one array for each name that the model has, of its shape, and no others. Say with "
-        "names= what they are called there (None leaves one out), or pass strict=False to load what fits."
+        "names= what they are called there (None leaves one out, in a mapping also one of theirs), or pass "
+        "strict=False to load what fits."
     )

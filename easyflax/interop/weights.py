@@ -38,8 +38,9 @@ def save_weights(
         path: ends in `.safetensors` or `.npz`. In an `.npz` file bfloat16 and float8 become float32, which
             holds each of their values; `load_weights` turns them back.
         names: from our names, which are the paths joined with `"."`, to those in the file: a mapping of
-            beginnings of names (whole up to a `"."`; `""` is the beginning of all), or a function of a name.
-            None in place of a name leaves the variable out.
+            beginnings of names (whole up to a `"."`; `""` is the beginning of all, and each `"*"` stands for
+            the same text on both sides), or a function of a name. None in place of a name leaves the
+            variable out.
         only: a filter that selects the variables.
         metadata: text to go along in a safetensors file; some programs want `{"format": "pt"}`.
 

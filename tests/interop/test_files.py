@@ -155,6 +155,23 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path):
         read_arrays(tmp_path / "b.npz")
 
 
+def test_of_a_folder_the_files_to_pass_are_named(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").touch()
+    with pytest.raises(
+        ValueError, match=r"Got the folder '.*model', .* file in it: none has the suffix of a"
+    ):
+        read_arrays(folder)
+    for name in ("model-2-of-2.safetensors", "model-1-of-2.safetensors"):
+        (folder / name).touch()
+    with pytest.raises(ValueError, match=r"file in it: 'model-1-of-2\.saf.*', 'model-2-of-2\.safetensors'\."):
+        read_arrays(folder)
+    (folder / "model.safetensors.index.json").touch()
+    with pytest.raises(ValueError, match=r"file in it: 'model\.safetensors\.index\.json'\."):
+        read_arrays(folder)
+
+
 def test_without_torch_its_files_are_refused_with_the_way_to_install_it(tmp_path, monkeypatch):
     def missing(name):
         raise ImportError(name)

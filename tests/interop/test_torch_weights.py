@@ -87,6 +87,31 @@ def test_names_translate_those_that_pytorch_would_use():
     assert_loaded(other, state_dict())
 
 
+def test_a_star_in_names_stands_for_any_part():
+    arrays = {name.replace("blocks.", "features.block_"): array for name, array in state_dict().items()}
+    model = Net()
+    interop.load_torch(
+        model, arrays | {"features.block_1.mask": np.zeros(3)},
+        {"blocks.*": "features.block_*", "features.*.mask": None},
+    )  # fmt: skip
+    assert_loaded(model, state_dict())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "hint"),
+    [
+        ("", "bert.", r"\n  most have 'bert\.' before their names there: try names=\{'': 'bert'\}\n"),
+        ("net.", "", r"\n  most have 'net\.' before their names here only: try names=\{'net': ''\}\n"),
+        ("", "", r"\n  missing: 'position'\nexpected one array"),
+    ],
+)
+def test_names_that_differ_by_a_beginning_are_pointed_out(ours, theirs, hint):
+    arrays = {f"{theirs}{name}": array for name, array in state_dict().items() if name != "position"}
+    model = nnx.Dict(net=Net()) if ours else Net()
+    with pytest.raises(ValueError, match=hint):
+        interop.load_torch(model, arrays)
+
+
 def test_parts_that_are_left_out_stay_as_they_are():
     arrays = state_dict(**{"head.2.weight": np.zeros((1000, 4), np.float32)})
     model = Net()

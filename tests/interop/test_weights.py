@@ -148,7 +148,8 @@ def test_all_that_does_not_fit_is_reported_at_once_and_nothing_is_changed(tmp_pa
         "  'layers.0.kernel' has dtype int64, expected float32 or one like it",
         "  'norm.scale' has shape (5,), expected (4,)",
         "expected one array for each name that the model has, of its shape, and no others. Say with names= "
-        "what they are called there (None leaves one out), or pass strict=False to load what fits.",
+        "what they are called there (None leaves one out, in a mapping also one of theirs), or pass "
+        "strict=False to load what fits.",
     ]
     assert_same(values(model), before)
 

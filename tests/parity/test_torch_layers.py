@@ -481,6 +481,34 @@ def test_attention_of_four_linears_with_grouped_heads_is_equal():
     interop.load_torch(ours, theirs)
     x = random(2, 5, 6)
     assert_close(nnx.jit(lambda model: model(x))(ours), theirs(torch.from_numpy(x)))
+    back = interop.to_torch(ours, like=theirs)
+    assert back.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in theirs.state_dict().items())
+
+
+def test_the_way_back_takes_the_same_names_if_it_gets_the_state_dict():
+    """Projections with other names, and a tensor that only they have."""
+    theirs = with_random_weights(nn.ModuleDict({"layers": nn.ModuleList([FourLinears(), FourLinears()])}))
+    their_names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output.dense"}
+    arrays = {"head.weight": torch.zeros(3)}
+    for name, tensor in theirs.state_dict().items():
+        *above, projection, last = name.split(".")
+        arrays[".".join([*above, their_names[projection], last])] = tensor
+    attention = [
+        nnx.MultiHeadAttention(4, 6, qkv_features=8, num_kv_heads=2, rngs=nnx.Rngs(0)) for _ in range(2)
+    ]
+    ours = nnx.Dict(blocks=nnx.List(attention))
+    names = {"head": None} | {
+        f"blocks.*.{projection}": f"layers.*.{theirs}" for projection, theirs in their_names.items()
+    }
+    interop.load_torch(ours, arrays, names)
+    back = interop.to_torch(ours, names, like=arrays)
+    assert back.keys() == arrays.keys() - {"head.weight"}
+    assert all(torch.equal(back[name], arrays[name]) for name in back)
+    with pytest.raises(ValueError, match=r"to_torch: got names=.*'blocks\.\*\.v_proj'.* or pass like= the"):
+        interop.to_torch(ours, names)
+    with pytest.raises(TypeError, match="to_torch: got a state dict of type int, expected tensors or arrays"):
+        interop.to_torch(ours, names, like=3)
 
 
 # -- whole models
