@@ -84,7 +84,7 @@ def main(quick: bool) -> int:
 
     written = write(module, letters[:24])
     print("".join(alphabet[letter] for letter in written))
-    whole = module(written[None, :-1])[0].argmax(-1)  # all at once, without the cache
+    whole = module(jnp.asarray(written)[None, :-1])[0].argmax(-1)  # all at once, without the cache
     if not np.array_equal(whole[23:], written[24:]):
         print("writing with the cache and without it differ")
         return 1
@@ -96,6 +96,6 @@ def main(quick: bool) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one epoch, to see that everything runs")
     sys.exit(main(parser.parse_args().quick))
