@@ -27,10 +27,12 @@ class Renamer:
     'h_11.fc.weight'
 
     Raises:
+        TypeError: `names` is neither a mapping nor a function, or an entry of it holds no names.
         ValueError: an entry has not as many `"*"` on both sides.
     """
 
     def __init__(self, names: Names) -> None:
+        _check_types(names)
         self._function = names if callable(names) else None
         self._entries = dict(names) if isinstance(names, Mapping) else {}
         self._unused = set(self._entries)
@@ -90,6 +92,20 @@ class Renamer:
             raise ValueError(
                 f"{call}: got names={{{shown(sorted(self._unused))}: ...}}, expected beginnings of "
                 f"{shown(list(known))}. Correct the spelling, or leave these entries out{advice}."
+            )
+
+
+def _check_types(names: Names) -> None:
+    if names is not None and not callable(names) and not isinstance(names, Mapping):
+        raise TypeError(
+            f"Got names of type {type(names).__name__}, expected a mapping from our names to theirs, or a "
+            "function of a name. Write them as {'ours': 'theirs'}."
+        )
+    for key, new in names.items() if isinstance(names, Mapping) else ():
+        if not isinstance(key, str) or not (new is None or isinstance(new, str)):
+            raise TypeError(
+                f"Got names={{{key!r}: {new!r}}}, expected text on both sides, or None on the right to leave "
+                "it out. Write names as text."
             )
 
 

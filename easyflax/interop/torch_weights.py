@@ -55,7 +55,8 @@ def load_torch(
         what was not loaded: names that are missing or unexpected, and what does not fit.
 
     Raises:
-        TypeError: `model` has no variables, or `state_dict` holds something else than arrays.
+        TypeError: `model` has no variables, `state_dict` holds something else than arrays, or `names` holds
+            no names.
         ValueError: `strict`, and not all fits; or an entry of `names` is of no use.
         FileNotFoundError, CheckpointError: there is no such file, or it is damaged.
         ImportError: it is a PyTorch file, and torch is not installed.
@@ -96,7 +97,7 @@ def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS, like: A
 
     Raises:
         ImportError: torch is not installed.
-        TypeError: `model` has no variables, or `like` is no state dict.
+        TypeError: `model` has no variables, `like` is no state dict, or `names` holds no names.
         ValueError: a layer has no counterpart in PyTorch; or an entry of `names` is of no use.
     """
     torch = import_torch("to_torch")

@@ -45,7 +45,8 @@ def save_weights(
         metadata: text to go along in a safetensors file; some programs want `{"format": "pt"}`.
 
     Raises:
-        TypeError: `model` has no variables, or one has a dtype that the format has no place for.
+        TypeError: `model` has no variables, one has a dtype that the format has no place for, or `names`
+            holds no names.
         ValueError: the suffix is unknown, two variables would have one name, or an entry of `names` is of no
             use.
 
@@ -91,7 +92,7 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, or holds something else.
-        TypeError: `model` has no variables.
+        TypeError: `model` has no variables, or `names` holds no names.
         ValueError: `strict`, and not all fits; the suffix is unknown; or an entry of `names` is of no use.
         ImportError: it is a PyTorch file, and torch is not installed.
     """

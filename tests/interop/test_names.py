@@ -60,6 +60,19 @@ def test_stars_on_one_side_only_are_refused(names):
 
 
 @pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("a", "Got names of type str, expected a mapping from our names to theirs, or a function of a name"),
+        ({"a": 3}, r"Got names=\{'a': 3\}, expected text on both sides, or None on the right"),
+        ({0: "a"}, r"Got names=\{0: 'a'\}, expected text on both sides, or None on the right"),
+    ],
+)
+def test_what_holds_no_names_is_refused(names, message):
+    with pytest.raises(TypeError, match=message):
+        Renamer(names)
+
+
+@pytest.mark.parametrize(
     ("names", "longer", "prefix"),
     [
         (["a.b", "c"], ["x.y.a.b", "x.y.c"], "x.y"),
