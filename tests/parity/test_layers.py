@@ -228,6 +228,21 @@ def test_initializers_with_metadata_mark_the_variables_as_in_flax(name: str) -> 
     assert_same_state(*make_both(make))
 
 
+def test_no_gradient_passes_through_running_averages_as_in_flax() -> None:
+    x = jax.random.normal(jax.random.key(0), (4, 3))
+
+    def loss(layer: Any, x: jax.Array) -> jax.Array:
+        y = layer(x)
+        return (y * layer(x + 1, use_running_average=True) * jnp.arange(3.0)).sum() + layer.var[...].sum()
+
+    def gradients(lib: Any) -> Any:
+        return lib.grad(loss, argnums=(0, 1))(lib.BatchNorm(3, rngs=lib.Rngs(0)), x)
+
+    (ours, dx), (theirs, flax_dx) = make_both(gradients)
+    assert_same(dx, flax_dx)
+    assert_same_state(ours, theirs)
+
+
 # -- cross-device statistics
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
 from easyflax.nnx.core.module import Module
@@ -25,7 +26,7 @@ class BatchNorm(Module):
 
     With `use_running_average=False` (the default, and what `model.train()` sets) mean and variance are those
     of the batch, and the running ones are updated: `running = momentum * running + (1 - momentum) * batch`.
-    With True (`model.eval()`) the running ones are used.
+    With True (`model.eval()`) the running ones are used. No gradient passes through what is remembered.
 
     The parameters are `scale` and `bias`, the batch statistics `mean` and `var` (always float32; of complex
     inputs they keep the real part), all of shape `(num_features,)`.
@@ -181,4 +182,4 @@ class BatchNorm(Module):
         average = self.momentum * running[...] + (1 - self.momentum) * value
         if not jnp.iscomplexobj(running[...]):
             average = jnp.real(average)
-        running[...] = average.astype(running.dtype)
+        running[...] = lax.stop_gradient(average.astype(running.dtype))
