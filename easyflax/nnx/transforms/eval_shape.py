@@ -10,11 +10,17 @@ import jax
 from jax.sharding import AbstractMesh, NamedSharding
 
 from easyflax.nnx.core.graph import clone, split
+from easyflax.nnx.core.marks import register_data_type
 from easyflax.nnx.core.signatures import R
 from easyflax.nnx.core.spmd import abstract_value
 from easyflax.nnx.core.walk import walk
 from easyflax.nnx.transforms.lift import Outcome, also_return, run, unpack
 from easyflax.nnx.transforms.packing import Call, bound_object, leaf_paths, pack, put_back, take_out
+
+
+@register_data_type
+class AbstractArray(jax.ShapeDtypeStruct):
+    """Stands for an array that is an attribute without a variable, and is data as that is."""
 
 
 def eval_shape(f: Callable[..., R], *args: Any, **kwargs: Any) -> R:
@@ -81,7 +87,7 @@ def _with_shardings(call: Call, changed: list[Any], outcome: Outcome) -> list[An
     return [
         abstract_value(value, dict(rows[i].metadata), "/".join(map(str, paths[i][1:])))
         if i < len(rows)
-        else value
+        else AbstractArray(value.shape, value.dtype, sharding=value.sharding)
         for i, value in zip(outcome.leaves, changed, strict=True)
     ]
 

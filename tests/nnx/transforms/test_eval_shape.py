@@ -87,6 +87,26 @@ def test_abstract_modules_can_be_evaluated_further():
     assert nnx.eval_shape(lambda model, x: model(x), abstract, x).shape == (2, 4)
 
 
+class Rotary(nnx.Module):
+    def __init__(self, rngs):
+        self.frequencies = jnp.arange(3.0)
+        self.tables = nnx.data({"sin": jnp.zeros(3)})
+        self.scale = nnx.Param(jax.random.normal(rngs.params(), (3,)))
+
+    def __call__(self, x):
+        return x * self.frequencies * self.scale + self.tables["sin"]
+
+
+def test_arrays_that_are_attributes_stay_data_in_an_abstract_module():
+    abstract = nnx.eval_shape(lambda: Rotary(nnx.Rngs(0)))
+    real = Rotary(nnx.Rngs(0))
+    assert isinstance(abstract.frequencies, jax.ShapeDtypeStruct)
+    assert nnx.graphdef(abstract) == nnx.graphdef(real)
+    assert nnx.eval_shape(lambda m, x: m(x), abstract, jnp.ones((2, 3))).shape == (2, 3)
+    merged = nnx.merge(nnx.graphdef(abstract), nnx.state(real))
+    assert (merged(jnp.ones(3)) == real(jnp.ones(3))).all()
+
+
 def test_errors_of_the_function_are_those_of_the_function():
     with pytest.raises(ValueError, match="stop"):
         nnx.eval_shape(lambda: (_ for _ in ()).throw(ValueError("stop")))
