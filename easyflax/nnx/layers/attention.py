@@ -80,7 +80,7 @@ def dot_product_attention(
     2023, https://arxiv.org/abs/2305.13245
     """
     q, k, v = promote_dtype((query, key, value), dtype=dtype)
-    bias, mask = _optional(bias), _optional(mask)
+    bias, mask = (None if term is None else without_axes_before(term, q.ndim) for term in (bias, mask))
     _check_shapes("dot_product_attention", q.shape, k.shape, v.shape)
     _check_terms("dot_product_attention", q.shape, k.shape, bias, mask)
     # `dropout_rate` decides even if `deterministic`, as in Flax: the two ways round differently.
@@ -154,7 +154,7 @@ def dot_product_attention_weights(
     Source: Vaswani et al. 2017, equation 1, https://arxiv.org/abs/1706.03762
     """
     q, k = promote_dtype((query, key), dtype=dtype)
-    bias, mask = _optional(bias), _optional(mask)
+    bias, mask = (None if term is None else without_axes_before(term, q.ndim) for term in (bias, mask))
     _check_shapes("dot_product_attention_weights", q.shape, k.shape)
     _check_terms("dot_product_attention_weights", q.shape, k.shape, bias, mask)
     logits = _logits(q, k, precision)
@@ -266,8 +266,11 @@ def _drop(key: jax.Array | None, weights: jax.Array, rate: float, broadcast: boo
     return weights * (keep.astype(weights.dtype) / jnp.asarray(keep_rate, dtype=weights.dtype))
 
 
-def _optional(x: ArrayLike | None) -> jax.Array | None:
-    return None if x is None else jnp.asarray(x)
+def without_axes_before(term: ArrayLike, rank: int) -> jax.Array:
+    """Returns a bias or mask with `rank` axes or fewer, if those before the last `rank` have the size 1."""
+    term = jnp.asarray(term)
+    extra = max(term.ndim - rank, 0)
+    return term if not extra or math.prod(term.shape[:extra]) != 1 else term.reshape(term.shape[extra:])
 
 
 def _with_rank(x: jax.Array, rank: int) -> jax.Array:
@@ -324,7 +327,7 @@ def _check_terms(name: str, q: Shape, k: Shape, bias: jax.Array | None, mask: ja
 def broadcasting_problem(word: str, shape: Shape, target: Shape) -> str | None:
     """Says what is wrong with the shape of a bias or mask for logits of shape `target`, if anything is."""
     pairs = zip(reversed(shape), reversed(target), strict=False)
-    if len(shape) <= len(target) and all(size in (1, full) for size, full in pairs):
+    if math.prod(shape[: -len(target)]) == 1 and all(size in (1, full) for size, full in pairs):
         return None
     return (
         f"got a {word} of shape {shape}, expected one that broadcasts to (batch..., heads, queries, keys) = "

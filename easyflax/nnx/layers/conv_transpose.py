@@ -101,7 +101,8 @@ def _wrap(y: jax.Array, periods: Sequence[int], *, more_on_the_left: bool) -> ja
     pads = [(high, low) for low, high in half] if more_on_the_left else half
     y = jnp.pad(y, [(0, 0), *pads, (0, 0)])
     for axis, period in enumerate(periods, start=1):
-        y = y.reshape(*y.shape[:axis], -1, period, *y.shape[axis + 1 :]).sum(axis)
+        times = y.shape[axis] // period
+        y = y.reshape(*y.shape[:axis], times, period, *y.shape[axis + 1 :]).sum(axis)
     return y
 
 

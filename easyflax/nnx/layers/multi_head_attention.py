@@ -16,7 +16,11 @@ from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs, RngStream
 from easyflax.nnx.core.variables import Cache
 from easyflax.nnx.layers import checks, initializers
-from easyflax.nnx.layers.attention import broadcasting_problem, dot_product_attention
+from easyflax.nnx.layers.attention import (
+    broadcasting_problem,
+    dot_product_attention,
+    without_axes_before,
+)
 from easyflax.nnx.layers.attention_cache import add_position, check_room
 from easyflax.nnx.layers.attention_masks import combine_masks
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
@@ -449,6 +453,6 @@ class MultiHeadAttention(Module):
         keys[...], values[...], filled = add_position(keys[...], values[...], index[...], key, value)
         index[...] += 1
         if mask is not None:
-            mask = jnp.asarray(mask)
+            mask = without_axes_before(mask, filled.ndim)
             mask = mask.reshape((1,) * (filled.ndim - mask.ndim) + mask.shape)
         return keys[...].astype(key.dtype), values[...].astype(value.dtype), combine_masks(mask, filled)

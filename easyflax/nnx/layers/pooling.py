@@ -102,7 +102,8 @@ def _check(
     if isinstance(padding, str):
         known = padding.upper() in _PADDINGS
     else:
-        known = len(padding) == len(window) and all(np.shape(pair) == (2,) for pair in padding)
+        pairs = list(padding) if isinstance(padding, (Sequence, np.ndarray)) else []
+        known = len(pairs) == len(window) and all(np.shape(pair) == (2,) for pair in pairs)
     if not known:
         raise ValueError(
             f"Pooling: got padding={padding!r} and window_shape={window}, expected 'SAME', 'SAME_LOWER', "

@@ -194,8 +194,17 @@ def test_shapes_that_do_not_go_together_are_told(q: Any, k: Any, v: Any, message
         nnx.dot_product_attention(jnp.ones(q), jnp.ones(k), jnp.ones(v))
 
 
+@pytest.mark.parametrize("sown", [False, True])
+def test_a_mask_made_for_one_batch_serves_without_batch_axes(sown: bool) -> None:
+    x = jax.random.normal(KEY, (3, 2, 4))
+    mask, bias = nnx.make_causal_mask(jnp.ones((1, 3))), jnp.ones((1, 1, 1, 3))
+    module = nnx.Module() if sown else None
+    y = nnx.dot_product_attention(x, x, x, bias, mask, module=module)
+    np.testing.assert_allclose(y, nnx.dot_product_attention(x, x, x, is_causal=True), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["bias", "mask"])
-@pytest.mark.parametrize("shape", [(2, 6), (3, 4, 5, 6), (2, 2, 5, 6), (1, 2, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 6), (3, 4, 5, 6), (2, 2, 5, 6), (3, 2, 4, 5, 6)], ids=str)
 def test_a_bias_or_mask_that_does_not_broadcast_is_told(name: str, shape: tuple[int, ...]) -> None:
     query, key = jnp.ones((2, 5, 4, 8)), jnp.ones((2, 6, 4, 8))
     message = rf"got a {name} of shape .* expected one that broadcasts to .* = \(2, 4, 5, 6\)\. Add axes"

@@ -178,6 +178,11 @@ def test_what_goes_around_must_not_be_empty() -> None:
         layer(jnp.ones((1, 0, 2)))
 
 
+def test_a_batch_may_be_empty_where_the_signal_goes_around() -> None:
+    layer = nnx.ConvTranspose(2, 3, 3, strides=2, padding="CIRCULAR", rngs=nnx.Rngs(0))
+    assert layer(jnp.ones((0, 4, 2))).shape == (0, 8, 3)
+
+
 @pytest.mark.parametrize("transpose_kernel", [False, True])
 def test_inputs_that_do_not_fit_are_told_with_the_layout(transpose_kernel: bool) -> None:
     layer = nnx.ConvTranspose(2, 4, (3, 3), transpose_kernel=transpose_kernel, rngs=nnx.Rngs(0))

@@ -89,7 +89,7 @@ def test_strides_must_be_as_many_as_the_window() -> None:
         nnx.avg_pool(X, (2, 2), strides=(2,))
 
 
-@pytest.mark.parametrize("padding", ["FULL", ((1, 1),), ((1, 1, 1), (0, 0)), (1, 1)])
+@pytest.mark.parametrize("padding", ["FULL", ((1, 1),), ((1, 1, 1), (0, 0)), (1, 1), 1])
 def test_an_unknown_padding_is_told(padding: Any) -> None:
     with pytest.raises(
         ValueError, match=r"Pooling: got padding=.* and window_shape=\(2, 2\), expected 'SAME'"
