@@ -30,6 +30,13 @@ def note_leaks(
 
 def note_no_arrays(error: TypeError, graphdef: GraphDef[Any], values: Sequence[Any]) -> None:
     """Adds a note that says which leaves are no arrays, if any are not."""
+    abstract = [isinstance(value, jax.ShapeDtypeStruct) for value in values]
+    if found := _places(graphdef, abstract):
+        error.add_note(
+            f"The modules that were passed are abstract at {found}, with shapes and dtypes but no values.\n"
+            "Give them their values first: nnx.update(model, state), or make them without nnx.eval_shape."
+        )
+        return
     found = _places(graphdef, [not all(map(_is_array, jax.tree.leaves(value))) for value in values])
     if found:
         error.add_note(

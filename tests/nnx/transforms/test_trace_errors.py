@@ -194,3 +194,10 @@ def test_data_that_are_no_arrays_are_named():
     with pytest.raises(TypeError) as caught:
         nnx.jit(lambda model: model.w + "text")(nnx.Dict(w=model.w))
     assert not any("arrays as data" in note for note in getattr(caught.value, "__notes__", ()))
+
+
+def test_a_part_without_values_of_an_abstract_module_is_named():
+    module = nnx.eval_shape(lambda: nnx.Dict(head=nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    with pytest.raises(TypeError) as caught:
+        nnx.jit(lambda module, x: module.head(x))(module, jnp.ones((1, 2)))
+    assert "are abstract at 'head/bias', 'head/kernel', with shapes" in "".join(caught.value.__notes__)
