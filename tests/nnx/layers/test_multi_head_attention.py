@@ -284,7 +284,7 @@ Q, K = zeros(2, 5, 8), zeros(2, 7, 6)
         ((Q, zeros(3, 7, 6)), {}, r"of shapes \(2, 5, 8\), \(3, 7, 6\), .*, expected equal batch axes"),
         ((Q, K, zeros(2, 8, 6)), {}, r"\(2, 7, 6\), \(2, 8, 6\), expected .* many values as keys\. B"),
         ((Q, K), {"mask": zeros(2, 7)}, r"mask of shape \(2, 7\), expected .* = \(2, 4, 5, 7\)\. Add axes"),
-        ((Q, K), {"mask": zeros(1, 2, 1, 5, 7)}, r"mask of shape \(1, 2, 1, 5, 7\), expected one that"),
+        ((Q, K), {"mask": zeros(3, 2, 1, 5, 7)}, r"mask of shape \(3, 2, 1, 5, 7\), expected one that"),
         ((Q, K), {"decode": True}, r"got decode=True without a cache, expected one .*\. Call init_cache"),
     ],
 )  # fmt: skip
