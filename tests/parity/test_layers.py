@@ -228,6 +228,11 @@ def test_initializers_with_metadata_mark_the_variables_as_in_flax(name: str) -> 
     assert_same_state(*make_both(make))
 
 
+def test_dropping_all_gives_zeros_of_any_dtype_as_in_flax() -> None:
+    x = jnp.arange(6)
+    assert_same(*make_both(lambda lib: lib.Dropout(1.0, rngs=lib.Rngs(0))(x)))
+
+
 def test_no_gradient_passes_through_running_averages_as_in_flax() -> None:
     x = jax.random.normal(jax.random.key(0), (4, 3))
 

@@ -155,7 +155,7 @@ class Dropout(Module):
             rngs: goes before the layer's own stream; a key is used as it is.
 
         Raises:
-            TypeError: `inputs` are integers, or `rngs` is of another type.
+            TypeError: `inputs` are integers that would have to be scaled, or `rngs` is of another type.
             ValueError: `deterministic` given nowhere, `rngs` given nowhere, or a rate outside `[0, 1]`.
         """
         deterministic = self.deterministic if deterministic is None else deterministic
@@ -168,10 +168,10 @@ class Dropout(Module):
         if deterministic or self.rate == 0.0:
             return inputs
         self._check_rate()
-        self._check_input(inputs)
-        inputs = jnp.asarray(inputs)
         if self.rate == 1.0:
             return jnp.zeros_like(inputs)  # and draws no key
+        self._check_input(inputs)
+        inputs = jnp.asarray(inputs)
         key = draw_key(self, self.rngs if rngs is None else rngs, self.rng_collection)
         return dropout(key, inputs, self.rate, self.broadcast_dims)
 
