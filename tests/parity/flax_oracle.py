@@ -119,11 +119,11 @@ def assert_same_outputs(case: Case) -> None:
 
 
 def assert_same_gradients(case: Case) -> None:
-    """Asserts equal gradients with respect to parameters and input."""
+    """Asserts equal gradients with respect to parameters and input, compiled as they are in training."""
     ours, theirs = make_both(case.make)
     x = case.inputs()
-    grads, dx = nnx.grad(case.loss, argnums=(0, 1))(ours, x)
-    flax_grads, flax_dx = flax_nnx.grad(case.loss, argnums=(0, 1))(theirs, x)
+    grads, dx = nnx.jit(nnx.grad(case.loss, argnums=(0, 1)))(ours, x)
+    flax_grads, flax_dx = flax_nnx.jit(flax_nnx.grad(case.loss, argnums=(0, 1)))(theirs, x)
     assert_same(dx, flax_dx)
     assert_same_state(grads, flax_grads)
 

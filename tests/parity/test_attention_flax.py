@@ -99,14 +99,6 @@ def test_jitted_calls_agree_with_flax(case: Case) -> None:
     assert_same_jitted_outputs(case)
 
 
-@pytest.mark.parametrize("case", CASES[1:4:2], ids=str)
-def test_jitted_gradients_are_those_of_flax(case: Case) -> None:
-    def gradients(lib: Any) -> Any:
-        return lib.jit(lambda layer, x: lib.grad(case.loss)(layer, x))(case.make(lib), case.inputs())
-
-    assert_same_state(*make_both(gradients))
-
-
 @pytest.mark.parametrize("options", [{"num_kv_heads": 2}, DROPOUT], ids=str)
 def test_sown_weights_are_those_of_flax(options: dict[str, Any]) -> None:
     def run(lib: Any) -> tuple[Any, Any]:
