@@ -248,10 +248,12 @@ class Conv(Module):
             check_kernel_mask(self, kernel.shape)
             kernel = kernel * self.mask
         bias = None if self.bias is None else self.bias[...]
-        x, kernel, bias = self.promote_dtype((inputs, kernel, bias), dtype=self.dtype)
-        batch = x.shape[: -rank - 1]
+        batch = np.shape(inputs)[: -rank - 1]
+        # Before the dtypes change: XLA rounds by the order of the two.
+        flat = with_one_batch_axis(inputs, rank)
+        x, kernel, bias = self.promote_dtype((flat, kernel, bias), dtype=self.dtype)
         y = conv(
-            with_one_batch_axis(x, rank),
+            x,
             kernel,
             bias,
             strides=each_axis(self, "strides", rank),

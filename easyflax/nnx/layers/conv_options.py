@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from easyflax.nnx.layers import checks
 
@@ -84,10 +84,11 @@ def channels_last(rank: int) -> lax.ConvDimensionNumbers:
     return lax.ConvDimensionNumbers(image, (rank + 1, rank, *range(rank)), image)
 
 
-def with_one_batch_axis(x: jax.Array, rank: int) -> jax.Array:
+def with_one_batch_axis(x: ArrayLike, rank: int) -> ArrayLike:
     """Returns `x`, `(*batch, *spatial, features)` with `rank` spatial axes, with the batch in one axis."""
-    batch = x.shape[: -rank - 1]
-    return x if len(batch) == 1 else jnp.reshape(x, (math.prod(batch), *x.shape[-rank - 1 :]))
+    shape = np.shape(x)
+    batch = shape[: -rank - 1]
+    return x if len(batch) == 1 else jnp.reshape(x, (math.prod(batch), *shape[-rank - 1 :]))
 
 
 def each_axis(layer: Any, option: str, rank: int) -> tuple[int, ...]:
