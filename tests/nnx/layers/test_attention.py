@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -82,6 +83,15 @@ def test_a_query_that_may_look_at_nothing_gets_the_mean_of_the_values() -> None:
         np.testing.assert_allclose(y, np.broadcast_to(value.mean(0), y.shape), rtol=1e-5)
 
 
+def _operations(jaxpr: Any) -> Iterator[Any]:
+    """All operations, those of inlined functions too, which some versions of jax show as calls."""
+    for operation in jaxpr.eqns:
+        yield operation
+        for inner in operation.params.values():
+            if hasattr(inner, "eqns"):
+                yield from _operations(inner)
+
+
 @pytest.mark.parametrize(
     ("precision", "expected"),
     [
@@ -96,7 +106,7 @@ def test_a_query_that_may_look_at_nothing_gets_the_mean_of_the_values() -> None:
 def test_all_products_have_the_precision_asked_for(precision: Any, expected: Any) -> None:
     x = jnp.ones((3, 2, 4))
     jaxpr = jax.make_jaxpr(lambda x: nnx.dot_product_attention(x, x, x, precision=precision))(x)
-    found = [eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name == "dot_general"]
+    found = [one.params["precision"] for one in _operations(jaxpr) if one.primitive.name == "dot_general"]
     assert len(found) == 2
     for one in found:
         assert one == (expected if not isinstance(expected, lax.Precision) else (expected, expected))
