@@ -29,7 +29,7 @@ class Compiled:
         optimizer: a name, or an optax transformation.
         loss: a name, a `Loss`, or a function `(y_true, y_pred)`.
         metrics: a list of names, `Metric`s and functions, or None.
-        seed: fixes the order of the data.
+        seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
 
     Raises:
@@ -59,7 +59,12 @@ class Compiled:
 
         def make() -> CompiledSteps:
             objective = build_objective(
-                binding, batch, loss=self._loss, metrics=self._metric_specs, optimizer=self.engine.optimizer
+                binding,
+                batch,
+                loss=self._loss,
+                metrics=self._metric_specs,
+                optimizer=self.engine.optimizer,
+                seed=self.seed,
             )
             return CompiledSteps(objective, self.engine.layout)
 

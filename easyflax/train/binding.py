@@ -24,6 +24,8 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax.distribution import DataParallel
+from easyflax.layers.freezing import frozen_variables, set_mode
+from easyflax.layers.loss_term import collecting_losses, loss_terms
 from easyflax.nnx.core.variables import give_back, lend
 
 Arrays = dict[str, Any]
@@ -37,18 +39,31 @@ class Binding:
 
     Attributes:
         graphdef: the static part; equal graphdefs mean that a compiled step can be used again.
-        params: from path to the user's own variable, for every `nnx.Param`.
-        other: likewise for everything else: other variables, and arrays that are plain attributes. Values
-            that modules `sow` are left out: they belong to one call.
+        params: from path to the user's own variable, for every `nnx.Param` that is trained (see
+            `easyflax.layers.freezing`).
+        other: likewise for everything else: frozen parameters, other variables, and arrays that are plain
+            attributes. Values that modules `sow` are left out: they belong to one call.
+        takes_rngs: whether `apply` uses a key, for the argument `rngs=` of the module's `__call__`.
     """
 
     def __init__(self, module: nnx.Module):
         self._module = module
-        self.graphdef, self._sown, kept = nnx.split(module, nnx.Intermediate, ...)
-        self._paths = {path_name(path): path for path, _ in nnx.to_flat_state(kept)}
-        leaves = {path_name(path): leaf for path, leaf in nnx.to_flat_state(kept)}
-        self.params = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, nnx.Param)}
-        self.other = {name: leaf for name, leaf in leaves.items() if not isinstance(leaf, nnx.Param)}
+        self.graphdef, kept = _split_without_sown(module)
+        self._paths = {path_name(path): path for path, _ in kept}
+        frozen = frozen_variables(module)
+        leaves = {path_name(path): leaf for path, leaf in kept}
+        self.params = {
+            name: leaf
+            for name, leaf in leaves.items()
+            if isinstance(leaf, nnx.Param) and id(leaf) not in frozen
+        }
+        self.other = {name: leaf for name, leaf in leaves.items() if name not in self.params}
+        self.takes_rngs = _takes_rngs(module)
+
+    @property
+    def frozen(self) -> dict[str, nnx.Param[Any]]:
+        """The parameters that are not trained, by path."""
+        return {name: leaf for name, leaf in self.other.items() if isinstance(leaf, nnx.Param)}
 
     @property
     def variables(self) -> dict[str, nnx.Variable[Any]]:
@@ -69,31 +84,39 @@ class Binding:
         """Returns the current values of `params` and of `other`, not copied."""
         return _values(self.params), _values(self.other)
 
-    def apply(self, params: Arrays, other: Arrays, x: Any, *, training: bool) -> tuple[Any, Arrays]:
+    def apply(
+        self, params: Arrays, other: Arrays, x: Any, *, training: bool, key: jax.Array | None = None
+    ) -> tuple[Any, Arrays, list[jax.Array]]:
         """Calls the module as a pure function, in training or inference mode.
 
+        Args:
+            params: values for `params`.
+            other: values for `other`.
+            x: the argument.
+            training: the mode.
+            key: see `call_in_mode`.
+
         Returns:
-            the output, and `other` as the call left it.
+            the output; `other` as the call left it; and what the call adds to the loss, terms of any shape.
 
         Raises:
             ValueError: the call made a variable that was not there before.
         """
         module = self.rebuild({**params, **other})
-        output = call_in_mode(module, x, training=training)
+        with collecting_losses(anew=False):
+            output = call_in_mode(module, x, training=training, key=key)
         left = {
             path_name(path): leaf
             for path, leaf in nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Intermediate)))
         }
         self._check_nothing_new(left)
-        return output, _values({name: left[name] for name in self.other})
+        return output, _values({name: left[name] for name in self.other}), loss_terms(module)
 
     def rebuild(self, values: Arrays) -> nnx.Module:
         """Returns a new module with `values`, params and others by path."""
         leaves = {**self.params, **self.other}
         flat = [(path, _with_value(leaves[name], values[name])) for name, path in self._paths.items()]
-        module = nnx.merge(self.graphdef, nnx.from_flat_state(flat), self._sown)
-        nnx.pop(module, nnx.Intermediate)
-        return module
+        return nnx.merge(self.graphdef, nnx.from_flat_state(flat))
 
     def set_plain_arrays(self, values: Arrays) -> None:
         """Sets the arrays that are attributes without a variable; leaves other entries of `values` alone."""
@@ -106,10 +129,10 @@ class Binding:
         """Raises if the module has other variables by now; costs little and fetches no values.
 
         Raises:
-            ValueError: a variable was put in, taken out or replaced.
+            ValueError: a variable was put in, taken out, replaced, frozen or unfrozen.
         """
-        now = Binding(self._module).variables
-        before = self.variables
+        binding = Binding(self._module)
+        now, before = binding.variables, self.variables
         for name in {**before, **now}:
             if before.get(name) is not now.get(name):
                 raise ValueError(
@@ -117,6 +140,13 @@ class Binding:
                     f"which is trained. In a callback set its value, as in module.kernel.value = ...; add, "
                     f"remove or replace variables between two calls of fit."
                 )
+        if changed := sorted(binding.params.keys() ^ self.params.keys()):
+            how = "unfrozen" if changed[0] in binding.params else "frozen"
+            raise ValueError(
+                f"During fit {changed[0]!r} was {how}, expected what is trained to stay the same until its "
+                f"end. Set trainable between two calls of fit: the second goes on where the first ended, "
+                f"with initial_epoch=."
+            )
 
     def _check_nothing_new(self, left: Arrays) -> None:
         """Raises if the call made a variable that ought to last; other new ones (sown values) are dropped."""
@@ -196,16 +226,42 @@ def path_name(path: tuple[Any, ...]) -> str:
     return ".".join(str(part).replace("~", "~0").replace(".", "~1") for part in path)
 
 
-def call_in_mode(module: Any, x: Any, *, training: bool) -> Any:
+def call_in_mode(module: Any, x: Any, *, training: bool, key: jax.Array | None = None) -> Any:
     """Calls `module(x)` in training or inference mode.
 
     The mode is set on all layers by `module.train()` or `module.eval()`, and passed as `training=`, `train=`
-    or `deterministic=` where the module's `__call__` has such an argument.
+    or `deterministic=` where the module's `__call__` has such an argument. Random streams are passed as
+    `rngs=` likewise, but not to layers of `nnx`, such as `nnx.Sequential`: these have streams of their own.
+
+    Args:
+        module: is changed by the call.
+        x: the argument.
+        training: the mode.
+        key: of the random streams; a fixed one by default.
     """
-    module.train() if training else module.eval()
+    set_mode(module, training)
     known = inspect.signature(type(module).__call__).parameters
     modes = {"training": training, "train": training, "deterministic": not training}
-    return module(x, **{name: mode for name, mode in modes.items() if name in known})
+    given: dict[str, Any] = {name: mode for name, mode in modes.items() if name in known}
+    if _takes_rngs(module):
+        given["rngs"] = nnx.Rngs(jax.random.key(0) if key is None else key)
+    return module(x, **given)
+
+
+def _takes_rngs(module: Any) -> bool:
+    call = type(module).__call__
+    is_own = not getattr(call, "__module__", "").startswith("easyflax.nnx.")
+    return is_own and "rngs" in inspect.signature(call).parameters
+
+
+def _split_without_sown(module: nnx.Module) -> tuple[Any, list[tuple[tuple[Any, ...], Any]]]:
+    """Returns structure and leaves of a module as if nothing had been sown in it."""
+    graphdef, sown, kept = nnx.split(module, nnx.Intermediate, ...)
+    if sown:
+        bare = nnx.merge(graphdef, sown, kept)
+        nnx.pop(bare, nnx.Intermediate)
+        graphdef = nnx.graphdef(bare)
+    return graphdef, list(nnx.to_flat_state(kept))
 
 
 def _values(leaves: Arrays) -> Arrays:

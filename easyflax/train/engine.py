@@ -17,6 +17,7 @@ import optax
 from easyflax.distribution import DataParallel
 from easyflax.optimizers import get_learning_rate, set_learning_rate
 from easyflax.train.binding import Binding
+from easyflax.train.carry_over import carry_over
 from easyflax.train.nested_optimizer import nest
 from easyflax.train.session import CompiledSteps, Session
 
@@ -37,7 +38,8 @@ class Engine:
         self.layout = layout
         self.session: Session | None = None
         self._opt_state: Any = None  # between fits; during a fit it is part of the session's state
-        self._opt_shapes: Any = None  # the shapes of the parameters that it is for
+        self._opt_shapes: Any = None  # the shapes of the model's parameters, trained and frozen
+        self._trained: frozenset[str] = frozenset()  # those that the optimizer state is for
         self._steps_done = 0
 
     @contextmanager
@@ -46,12 +48,14 @@ class Engine:
 
         Raises:
             RuntimeError: one is open already.
+            ValueError: the module has no parameters that are trained.
         """
         if self.session is not None:
             raise RuntimeError(
                 "fit was called within fit of the same model, expected one at a time. Train from a callback "
                 "with another model, or after this fit."
             )
+        _check_trains(binding)
         self._prepare(binding)
         session = Session(binding, steps, self._opt_state, self.layout, self._steps_done)
         self.session, self._opt_state = session, None
@@ -80,7 +84,7 @@ class Engine:
         if self.session:
             self.session.set_opt_state(opt_state)
         else:
-            self._opt_state, self._opt_shapes = opt_state, _shapes(binding)
+            self._opt_state = opt_state
 
     def learning_rate(self, binding: Binding) -> float:
         """Returns the learning rate that the next step uses."""
@@ -112,7 +116,8 @@ class Engine:
             )
 
     def _prepare(self, binding: Binding) -> None:
-        shapes = _shapes(binding)
+        """Sees to it that there is an optimizer state for what `binding` trains."""
+        shapes, trained = _shapes(binding), frozenset(binding.params)
         if self._opt_state is not None and shapes != self._opt_shapes:
             warnings.warn(
                 "The model's parameters have other names or shapes than in the last fit: the optimizer "
@@ -120,12 +125,28 @@ class Engine:
                 stacklevel=2,
             )
             self._opt_state = None
-        if self._opt_state is None:
-            params = self.layout.put_state(binding.arrays()[0])
-            init = self.layout.jit(nest(self.optimizer, binding).init)
-            self._opt_state = self.layout.copy_to_devices(init(params))
-            self._opt_shapes = shapes
+        if self._opt_state is None or trained != self._trained:
+            new, old = self._new_opt_state(binding), self._opt_state
+            self._opt_state = new if old is None else carry_over(old, new)
+            self._opt_shapes, self._trained = shapes, trained
+
+    def _new_opt_state(self, binding: Binding) -> Any:
+        params = self.layout.put_state(binding.arrays()[0])
+        init = self.layout.jit(nest(self.optimizer, binding).init)
+        return self.layout.copy_to_devices(init(params))
+
+
+def _check_trains(binding: Binding) -> None:
+    if not binding.params:
+        has = f"{len(binding.frozen)} parameters, all frozen" if binding.frozen else "no parameters"
+        raise ValueError(
+            f"fit: there is nothing to train, the model has {has}, expected some that are not. Set "
+            f"trainable = True on a layer of it, or add one with parameters."
+        )
 
 
 def _shapes(binding: Binding) -> dict[str, Any]:
-    return {name: jax.tree.map(jax.numpy.shape, value) for name, value in binding.arrays()[0].items()}
+    variables = {**binding.params, **binding.frozen}
+    return {
+        name: jax.tree.map(jax.numpy.shape, variable.get_raw_value()) for name, variable in variables.items()
+    }

@@ -130,6 +130,7 @@ def _train_one_epoch(
         interrupts.check()
         if should_stop():
             break
+    session.check_unchanged()
     return logs_of(packed).fetch() if packed else {}
 
 

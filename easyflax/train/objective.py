@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ def build_objective(
     loss: Loss,
     metrics: Sequence[Any],
     optimizer: optax.GradientTransformation,
+    seed: int = 0,
 ) -> Objective:
     """Returns the objective for data like `batch`.
 
@@ -38,15 +39,18 @@ def build_objective(
         loss: as given to `compile`; if it leaves open whether it takes logits, the model's ending decides.
         metrics: as given to `compile`.
         optimizer: an optax transformation.
+        seed: of the random streams that are passed to a module that takes `rngs=`.
 
     Raises:
-        ValueError: the loss or a metric cannot be computed on this output and these targets.
+        ValueError: the loss or a metric cannot be computed on this output and these targets, or a
+            parameter's regularizer or constraint returns another shape than it should.
     """
-    traced, output = trace_inference(binding, batch.x)
-    loss = loss.resolve(from_logits="logits" in output_kinds(traced))
+    traced, (output, terms) = trace_inference(binding, batch.x)
+    kinds = output_kinds(traced)[: len(jax.tree.leaves(output))]
+    loss = loss.resolve(from_logits="logits" in kinds)
     y = specs(batch.y)
     with _naming(f"loss {loss.name!r}", y, output):
-        row_wise = loss.is_row_wise(y, output)
+        row_wise = loss.is_row_wise(y, output) and not terms  # a padded row would count in the terms
     resolved: list[Metric] = []
     for spec in metrics:
         with _naming(f"metric {spec!r}", y, output):
@@ -54,18 +58,62 @@ def build_objective(
             jax.eval_shape(metric.update, jax.eval_shape(metric.init), y, output)
             row_wise = metric.is_row_wise(y, output) and row_wise
         resolved.append(metric)
-    optimizer = nest(optimizer, binding)
-    return Objective(binding.apply, loss, _by_name(resolved), optimizer, shapes(output), row_wise)
+    return Objective(
+        apply=binding.apply,
+        loss=loss,
+        metrics=_by_name(resolved),
+        optimizer=nest(optimizer, binding),
+        output_shape=shapes(output),
+        row_wise=row_wise,
+        regularizers=_functions_of(binding, "regularizer"),
+        constraints=_functions_of(binding, "constraint"),
+        seed=seed if binding.takes_rngs else None,
+    )
 
 
-def trace_inference(binding: Binding, x: Any) -> tuple[ClosedJaxpr, Any]:
-    """Returns the trace of the inference forward on inputs like `x`, and its output as shapes and dtypes."""
+def trace_inference(binding: Binding, x: Any) -> tuple[ClosedJaxpr, tuple[Any, list[Any]]]:
+    """Traces the inference forward on inputs like `x`.
+
+    Returns:
+        the trace, and as shapes and dtypes the output and the terms that the call adds to the loss.
+    """
     params, other = binding.arrays()
 
-    def forward(params: Any, other: Any, x: Any) -> Any:
-        return binding.apply(params, other, x, training=False)[0]
+    def forward(params: Any, other: Any, x: Any) -> tuple[Any, list[jax.Array]]:
+        output, _, terms = binding.apply(params, other, x, training=False)
+        return output, terms
 
     return jax.make_jaxpr(forward, return_shape=True)(params, other, x)
+
+
+def _functions_of(binding: Binding, kind: str) -> dict[str, Callable[[Any], Any]]:
+    """Returns the functions that trained parameters have as metadata, by path.
+
+    Args:
+        binding: the model.
+        kind: "regularizer" or "constraint".
+
+    Raises:
+        TypeError: one cannot be called.
+        ValueError: it returns another shape than it should.
+    """
+    functions = {name: variable.get_metadata(kind, None) for name, variable in binding.params.items()}
+    functions = {name: function for name, function in functions.items() if function is not None}
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(
+                f"The parameter {name!r} has the {kind} {function!r}, expected a function. Pass one, or an "
+                f"object of easyflax.{kind}s."
+            )
+        value = specs(binding.params[name].get_raw_value())
+        got = shapes(jax.eval_shape(function, value))
+        wanted = () if kind == "regularizer" else shapes(value)
+        if got != wanted:
+            raise ValueError(
+                f"The {kind} of the parameter {name!r} returns shape {got}, expected {wanted}. A regularizer "
+                f"returns a scalar, a constraint a value of the parameter's own shape."
+            )
+    return functions
 
 
 def specs(tree: Any) -> Any:

@@ -62,10 +62,18 @@ class Session:
         """Empties the accumulators, between two epochs.
 
         Raises:
-            ValueError: a callback changed the structure of the module.
+            ValueError: see `check_unchanged`.
+        """
+        self.check_unchanged()
+        self.state = replace(self.state, metrics=self.steps.fresh_metrics())
+
+    def check_unchanged(self) -> None:
+        """Raises if what was compiled is no longer what the module is.
+
+        Raises:
+            ValueError: a callback changed the structure of the module, or what is trained.
         """
         self.binding.check_unchanged()
-        self.state = replace(self.state, metrics=self.steps.fresh_metrics())
 
     def train(self, batch: Batch) -> Packed:
         """Does one step; returns, without waiting for it, the packed logs that it leaves on the device."""

@@ -11,7 +11,7 @@ accumulators behind them are packed (see `packing.py`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -24,7 +24,7 @@ from easyflax.data import Batch
 from easyflax.losses import Loss
 from easyflax.metrics import Mean, Metric
 from easyflax.train.packing import Packed, Packing
-from easyflax.train.state import TrainState, count_step
+from easyflax.train.state import Counters, TrainState, count_step
 
 LOSS_MEAN = Mean("loss")
 
@@ -33,8 +33,14 @@ class Apply(Protocol):
     """A module as a pure function, see `Binding.apply`."""
 
     def __call__(
-        self, params: dict[str, Any], other: dict[str, Any], x: Any, *, training: bool
-    ) -> tuple[Any, dict[str, Any]]: ...
+        self,
+        params: dict[str, Any],
+        other: dict[str, Any],
+        x: Any,
+        *,
+        training: bool,
+        key: jax.Array | None = None,
+    ) -> tuple[Any, dict[str, Any], list[jax.Array]]: ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Objective:
         optimizer: updates the parameters.
         output_shape: of the model's output for one batch, in its nesting.
         row_wise: whether loss and metrics value each row, so that evaluation may pad the last batch.
+        regularizers: by path, of parameters that have one; what they return is added to the loss.
+        constraints: by path likewise; applied to the parameters after each update.
+        seed: of the random streams that are passed to the module, None if it takes none.
     """
 
     apply: Apply
@@ -56,6 +65,31 @@ class Objective:
     optimizer: optax.GradientTransformation
     output_shape: Any
     row_wise: bool
+    regularizers: Mapping[str, Callable[[Any], Any]]
+    constraints: Mapping[str, Callable[[Any], Any]]
+    seed: int | None = None
+
+    def key(self, counters: Counters) -> jax.Array | None:
+        """Returns the key of the step that `counters` say comes next."""
+        return None if self.seed is None else jax.random.fold_in(jax.random.key(self.seed), counters.steps[0])
+
+    def whole_loss(self, loss: jax.Array, params: dict[str, Any], terms: list[jax.Array]) -> jax.Array:
+        """Returns `loss` with what regularizers say of `params`, and the terms that the module added."""
+        for name, regularizer in self.regularizers.items():
+            loss = loss + regularizer(params[name])
+        for term in terms:
+            loss = loss + jnp.sum(term)
+        return loss
+
+    def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Returns `params` as the constraints want them, of the same dtypes."""
+        held = {name: constraint(params[name]) for name, constraint in self.constraints.items()}
+        return {
+            name: jax.tree.map(lambda new, old: new.astype(old.dtype), held[name], value)
+            if name in held
+            else value
+            for name, value in params.items()
+        }
 
     def check_labels(self, y: Any) -> None:
         """Raises if the loss cannot use the targets `y`, a nesting of NumPy arrays, for this output."""
@@ -87,14 +121,15 @@ class Objective:
 
 def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
     """Returns the state after a step on `batch`, and the packed logs: the means over the epoch so far."""
+    key = objective.key(state.counters)
 
     def loss_of(params: dict[str, Any]) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
-        y_pred, other = objective.apply(params, state.other, batch.x, training=True)
-        return objective.loss(batch.y, y_pred), (y_pred, other)
+        y_pred, other, terms = objective.apply(params, state.other, batch.x, training=True, key=key)
+        return objective.whole_loss(objective.loss(batch.y, y_pred), params, terms), (y_pred, other)
 
     (loss, (y_pred, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = objective.optimizer.update(grads, state.opt_state, state.params)
-    params = cast(dict[str, Any], optax.apply_updates(state.params, updates))
+    params = objective.constrain(cast(dict[str, Any], optax.apply_updates(state.params, updates)))
     metrics, logs = score(objective, state.metrics, loss, batch, y_pred)
     return TrainState(params, other, opt_state, metrics, count_step(state.counters, loss)), logs
 
@@ -103,8 +138,8 @@ def eval_step(
     objective: Objective, params: dict[str, Any], other: dict[str, Any], metrics: Packed, batch: Batch
 ) -> tuple[Packed, Packed]:
     """Returns the accumulators after `batch`, scored in inference mode, and the logs, both packed."""
-    y_pred, _ = objective.apply(params, other, batch.x, training=False)
-    loss = objective.loss(batch.y, y_pred, mask=batch.mask)
+    y_pred, _, terms = objective.apply(params, other, batch.x, training=False)
+    loss = objective.whole_loss(objective.loss(batch.y, y_pred, mask=batch.mask), params, terms)
     return score(objective, metrics, loss, batch, y_pred)
 
 
@@ -114,7 +149,7 @@ def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x:
     Raises:
         ValueError: an output does not have a row for each row of `x`.
     """
-    outputs, _ = apply(params, other, x, training=False)
+    outputs, _, _ = apply(params, other, x, training=False)
     rows = jax.tree.leaves(x)[0].shape[0]
     for output in jax.tree.leaves(outputs):
         if jnp.ndim(output) == 0 or output.shape[0] != rows:

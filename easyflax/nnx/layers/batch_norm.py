@@ -26,7 +26,8 @@ class BatchNorm(Module):
 
     With `use_running_average=False` (the default, and what `model.train()` sets) mean and variance are those
     of the batch, and the running ones are updated: `running = momentum * running + (1 - momentum) * batch`.
-    With True (`model.eval()`) the running ones are used. No gradient passes through what is remembered.
+    With True (`model.eval()`) the running ones are used; so they are, whatever is asked for, if the attribute
+    `trainable` is set to False. No gradient passes through what is remembered.
 
     The parameters are `scale` and `bias`, the batch statistics `mean` and `var` (always float32; of complex
     inputs they keep the real part), all of shape `(num_features,)`.
@@ -141,6 +142,8 @@ class BatchNorm(Module):
                 given nowhere.
         """
         use_running_average = self.use_running_average if use_running_average is None else use_running_average
+        if vars(self).get("trainable") is False:
+            use_running_average = True
         if use_running_average is None:
             raise ValueError(
                 f"{checks.describe(self)}: got no use_running_average, expected True (inference) or False "
