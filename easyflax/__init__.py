@@ -7,13 +7,20 @@ from easyflax import nnx as nnx
 from easyflax.lazy import lazily as _lazily
 
 if _typing.TYPE_CHECKING:
+    from easyflax import activations as activations
     from easyflax import callbacks as callbacks
+    from easyflax import constraints as constraints
     from easyflax import datasets as datasets
     from easyflax import distribution as distribution
+    from easyflax import initializers as initializers
     from easyflax import interop as interop
     from easyflax import losses as losses
     from easyflax import metrics as metrics
     from easyflax import optimizers as optimizers
+    from easyflax import random as random
+    from easyflax import regularizers as regularizers
+    from easyflax import saving as saving
+    from easyflax import utils as utils
     from easyflax.models import Model as Model
     from easyflax.models import Sequential as Sequential
 
@@ -23,19 +30,41 @@ __all__ = [
     "Model",
     "Sequential",
     "__version__",
+    "activations",
     "callbacks",
+    "constraints",
     "datasets",
     "distribution",
     "errors",
+    "initializers",
     "interop",
     "losses",
     "metrics",
     "nnx",
     "optimizers",
+    "random",
+    "regularizers",
+    "saving",
+    "utils",
 ]
 
 __getattr__, __dir__ = _lazily(
     __name__,
-    modules=("callbacks", "datasets", "distribution", "interop", "losses", "metrics", "optimizers"),
+    modules=(
+        "activations",
+        "callbacks",
+        "constraints",
+        "datasets",
+        "distribution",
+        "initializers",
+        "interop",
+        "losses",
+        "metrics",
+        "optimizers",
+        "random",
+        "regularizers",
+        "saving",
+        "utils",
+    ),
     names={"Model": "models", "Sequential": "models"},
 )

@@ -13,15 +13,22 @@ PUBLIC = [
     "Model",
     "Sequential",
     "__version__",
+    "activations",
     "callbacks",
+    "constraints",
     "datasets",
     "distribution",
     "errors",
+    "initializers",
     "interop",
     "losses",
     "metrics",
     "nnx",
     "optimizers",
+    "random",
+    "regularizers",
+    "saving",
+    "utils",
 ]
 
 

@@ -8,7 +8,6 @@ the rows, leaves out the rows that only pad the batch, and reduces to a scalar.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from easyflax.losses.shapes import Shape, align, check_same_shape
+from easyflax.naming import snake_case
 
-__all__ = ["ElementwiseLoss", "FunctionLoss", "Loss", "snake_case"]
+__all__ = ["ElementwiseLoss", "FunctionLoss", "Loss"]
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
@@ -165,18 +165,6 @@ class FunctionLoss(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> jax.Array:
         return self.function(y_true, y_pred)
-
-
-def snake_case(name: str) -> str:
-    """Returns `MeanSquaredError` as `mean_squared_error`.
-
-    Examples:
-        >>> snake_case("KLDivergence"), snake_case("<lambda>")
-        ('kl_divergence', 'lambda')
-    """
-    name = re.sub(r"\W+", "", name)
-    name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
-    return re.sub(r"([a-z\d])([A-Z])", r"\1_\2", name).lower()
 
 
 def _batch_size(y_pred: Any) -> int:

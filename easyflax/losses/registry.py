@@ -7,7 +7,8 @@ from typing import Any
 
 from easyflax.errors import unknown_name_message
 from easyflax.losses import probabilistic, regression
-from easyflax.losses.base import FunctionLoss, Loss, snake_case
+from easyflax.losses.base import FunctionLoss, Loss
+from easyflax.naming import snake_case
 
 __all__ = ["get", "known_names"]
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from easyflax.losses.base import Loss, snake_case
+from easyflax.losses.base import Loss
 from easyflax.metrics.accumulate import Total, add, mean, zero
+from easyflax.naming import snake_case
 
 __all__ = ["FunctionMetric", "LossMetric", "Mean", "MeanState", "Metric", "RowMetric"]
 

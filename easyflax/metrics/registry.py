@@ -7,10 +7,11 @@ from typing import Any
 
 import easyflax.losses as losses
 from easyflax.errors import unknown_name_message
-from easyflax.losses.base import Loss, snake_case
+from easyflax.losses.base import Loss
 from easyflax.losses.shapes import Shape
 from easyflax.metrics import accuracy
 from easyflax.metrics.base import FunctionMetric, LossMetric, Metric
+from easyflax.naming import snake_case
 
 __all__ = ["MetricSpec", "check", "get"]
 

@@ -1,0 +1,29 @@
+"""Helpers under the names that they have in `keras.utils`."""
+
+from __future__ import annotations
+
+from easyflax.random import set_random_seed as set_random_seed
+from easyflax.serialization import CustomObjectScope as CustomObjectScope
+from easyflax.serialization import custom_object_scope as custom_object_scope
+from easyflax.serialization import deserialize as deserialize_keras_object
+from easyflax.serialization import get_custom_objects as get_custom_objects
+from easyflax.serialization import get_registered_name as get_registered_name
+from easyflax.serialization import get_registered_object as get_registered_object
+from easyflax.serialization import register_keras_serializable as register_keras_serializable
+from easyflax.serialization import serialize as serialize_keras_object
+from easyflax.utils.arrays import normalize as normalize
+from easyflax.utils.arrays import to_categorical as to_categorical
+
+__all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "normalize",
+    "register_keras_serializable",
+    "serialize_keras_object",
+    "set_random_seed",
+    "to_categorical",
+]
