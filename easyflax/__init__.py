@@ -14,23 +14,31 @@ if _typing.TYPE_CHECKING:
     from easyflax import distribution as distribution
     from easyflax import initializers as initializers
     from easyflax import interop as interop
+    from easyflax import layers as layers
     from easyflax import losses as losses
     from easyflax import metrics as metrics
+    from easyflax import models as models
     from easyflax import optimizers as optimizers
     from easyflax import random as random
     from easyflax import regularizers as regularizers
     from easyflax import saving as saving
     from easyflax import utils as utils
+    from easyflax.layers import Input as Input
+    from easyflax.layers import Layer as Layer
+    from easyflax.layers.symbolic import apply as apply
     from easyflax.models import Model as Model
     from easyflax.models import Sequential as Sequential
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Input",
+    "Layer",
     "Model",
     "Sequential",
     "__version__",
     "activations",
+    "apply",
     "callbacks",
     "constraints",
     "datasets",
@@ -38,8 +46,10 @@ __all__ = [
     "errors",
     "initializers",
     "interop",
+    "layers",
     "losses",
     "metrics",
+    "models",
     "nnx",
     "optimizers",
     "random",
@@ -58,13 +68,21 @@ __getattr__, __dir__ = _lazily(
         "distribution",
         "initializers",
         "interop",
+        "layers",
         "losses",
         "metrics",
+        "models",
         "optimizers",
         "random",
         "regularizers",
         "saving",
         "utils",
     ),
-    names={"Model": "models", "Sequential": "models"},
+    names={
+        "Input": "layers",
+        "Layer": "layers",
+        "Model": "models",
+        "Sequential": "models",
+        "apply": "layers.symbolic",
+    },
 )

@@ -11,7 +11,8 @@ An integer seed, and a `SeedGenerator`, give the numbers that Keras gives for th
 from __future__ import annotations
 
 import random as _python_random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ __all__ = [
     "shuffle",
     "truncated_normal",
     "uniform",
+    "without_counting",
 ]
 
 Shape = Sequence[int]
@@ -94,6 +96,16 @@ def get_global_seed() -> int:
 def next_key() -> jax.Array:
     """Returns the next key of the global seed."""
     return jax.random.fold_in(jax.random.key(_GLOBAL.seed), _GLOBAL.advance())
+
+
+@contextmanager
+def without_counting() -> Iterator[None]:
+    """Has what is drawn from the global seed in the block drawn again after it: for calls on shapes alone."""
+    count = _GLOBAL.count
+    try:
+        yield
+    finally:
+        _GLOBAL.count = count
 
 
 def next_seed() -> int:

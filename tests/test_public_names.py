@@ -10,10 +10,13 @@ import pytest
 import easyflax
 
 PUBLIC = [
+    "Input",
+    "Layer",
     "Model",
     "Sequential",
     "__version__",
     "activations",
+    "apply",
     "callbacks",
     "constraints",
     "datasets",
@@ -21,8 +24,10 @@ PUBLIC = [
     "errors",
     "initializers",
     "interop",
+    "layers",
     "losses",
     "metrics",
+    "models",
     "nnx",
     "optimizers",
     "random",

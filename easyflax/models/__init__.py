@@ -1,4 +1,4 @@
-"""Models: any NNX module with `compile`, `fit`, `evaluate` and `predict`."""
+"""Models: any module with `compile`, `fit`, `evaluate` and `predict`."""
 
 from easyflax.models.model import Model
 from easyflax.models.sequential import Sequential

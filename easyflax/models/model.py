@@ -1,61 +1,61 @@
-"""`Model`: compile, fit, evaluate and predict for any NNX module."""
+"""`Model`: what is trained; over any module, between symbolic inputs and outputs, or with a `call` of its
+own."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, Literal, overload
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import easyflax.nnx as nnx
-from easyflax import checkpoint
-from easyflax.data import as_batches, split_validation, unpack_validation_data
-from easyflax.distribution import DataParallel
-from easyflax.errors import NotCompiledError
-from easyflax.metrics import Metric
-from easyflax.models import weights
-from easyflax.models.arguments import plan_epochs
-from easyflax.models.by_structure import ByStructure
-from easyflax.models.compiled import Compiled
-from easyflax.models.optimizer_view import OptimizerView
+from easyflax.errors import unknown_name_message
+from easyflax.interop.flax_nnx import adapt_if_flax
+from easyflax.layers import abstract, weight_order
+from easyflax.layers.building import build_on
+from easyflax.layers.calling import call_plain
+from easyflax.layers.layer import Layer
+from easyflax.models.children import Children, named_layers
+from easyflax.models.graph import Graph
 from easyflax.models.summary import print_summary, specs_of_rows
-from easyflax.train.binding import Arrays, Binding
-from easyflax.train.callback import Callback
-from easyflax.train.callback_list import CallbackList, list_of_callbacks
-from easyflax.train.history import History
-from easyflax.train.interrupts import between_steps
-from easyflax.train.loop import run_epochs, run_evaluation, run_prediction
-from easyflax.train.objective import specs
-from easyflax.train.progress import make_progress
-from easyflax.train.session import Session
-from easyflax.train.step import predict_step
+from easyflax.layers.symbolic import Symbolic, symbolic_leaves
+from easyflax.models.trainer import Run, Trainer
+from easyflax.naming import snake_case
 
-Callbacks = Callback | Iterable[Callback] | None
+__all__ = ["Model"]
 
 
-class Model:
-    """Trains, evaluates and runs an NNX module, in Keras's manner.
+class _Itself:
+    """A model that holds no other module is what is trained; an attribute `module` goes before this."""
+
+    def __get__(self, model: Any, owner: Any) -> Any:
+        return self if model is None else model
+
+
+class Model(Trainer, Layer):
+    """A module with `compile`, `fit`, `evaluate` and `predict`.
+
+        Model(module)                        # any NNX module, of flax.nnx too
+        Model(inputs, outputs)               # what lies between symbolic values, see `ef.Input`
+        class Net(Model): ...                # layers in __init__, and __call__ or Keras's call
 
     The module is trained in place: after `fit`, and whenever a callback looks, it holds the newest weights.
     It is called with one argument, `module(x)`; if `x` is a dict, list or tuple of arrays, that is the
     argument. Training runs it in training mode and everything else in inference mode (see
-    `easyflax.train.binding.call_in_mode`); the module's own mode is left as it is.
+    `easyflax.train.binding.call_in_mode`); the module's own mode is left as it is. A model is a module
+    itself, and a layer of other models.
 
     Args:
-        module: any NNX module.
+        inputs: the module; or a symbolic value, or a list, tuple or dict of them.
+        outputs: symbolic values in any nesting.
+        name: unique in a model that this one is part of.
+        trainable: False freezes all weights.
 
     Raises:
-        TypeError: `module` is no NNX module.
+        TypeError: there is neither a module nor symbolic values.
+        ValueError: outputs and inputs are not connected, or two layers have one name.
 
     Attributes:
-        module: the module itself.
-        stop_training: a callback sets it to True to end `fit` after the running batch or epoch.
-        history: what the last `fit` returned.
+        module: what is trained: the module given, or the model itself.
 
     Examples:
         >>> import numpy as np
@@ -67,224 +67,184 @@ class Model:
         (8, 1)
     """
 
-    module: Any  # an nnx.Module that can be called
+    __slots__ = ("_kept_run",)  # no part of the structure
 
-    def __init__(self, module: nnx.Module):
-        if not isinstance(module, nnx.Module):
-            advice = (
-                "Call the class first." if isinstance(module, type) else "Derive its class from nnx.Module."
+    __wraps__ = "module"  # its name is left out of the paths in messages
+    module = _Itself()
+    layers = Children()
+
+    def __init__(
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name, **options)
+        if outputs is not None:
+            self.module = Graph(inputs, outputs)
+            self._auto_name = "functional"
+        elif inputs is not None:
+            self.module = _checked_module(inputs)
+            self._auto_name = snake_case(type(inputs).__name__)
+        elif type(self) is Model:
+            raise TypeError(
+                "Model: got neither a module nor inputs and outputs. Pass an NNX module, or ef.Model(inputs, "
+                "outputs) with what ef.Input and layers return, or derive a class with __call__ from "
+                "ef.Model."
             )
-            raise TypeError(f"Model: module is {module!r}, expected an instance of nnx.Module. {advice}")
-        self.module = module
-        self.stop_training = False
-        self.history: History | None = None
-        self._compiled: Compiled | None = None
-        self._predict_steps = ByStructure[Callable[..., Any]]()  # jitted
-        self._input_specs: Any = None  # shapes and dtypes of the last inputs
+        if not trainable:
+            self.trainable = False
+
+    # -- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the module, as it is."""
-        return self.module(*args, **kwargs)
+        """Calls the module: as it is, or in the mode that `training=` tells."""
+        if not self._is_wrapper:
+            return Layer.__call__(self, *args, **kwargs)
+        if isinstance(self.module, Layer):
+            return self.module(*args, **kwargs)
+        return call_plain(self.module, args, kwargs)
 
-    # -- training
+    def call_with_mask(self, inputs: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Returns the outputs and their masks, from inputs and their masks."""
+        if self._is_wrapper and isinstance(self.module, Layer):
+            return self.module.call_with_mask(inputs, mask, **kwargs)
+        return Layer.call_with_mask(self, inputs, mask, **kwargs)
 
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        *,
-        metrics: Any = None,
-        seed: int = 0,
-        distribution: DataParallel | None = None,
-    ) -> None:
-        """Says what to train for; the optimizer starts afresh.
+    def _in_compute_dtype(self, tree: Any) -> Any:
+        return tree if self._is_wrapper else Layer._in_compute_dtype(self, tree)
+
+    @property
+    def _is_wrapper(self) -> bool:
+        """Whether another module is trained: there is one, and the class does not say itself what a call
+        does."""
+        cls = type(self)
+        return "module" in vars(self) and cls.call is Layer.call and cls.__call__ is Model.__call__
+
+    @property
+    def trained_module(self) -> Any:
+        """What is trained: the module that was given, or the model itself."""
+        return self.module if self._is_wrapper else self
+
+    # -- building
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are there."""
+        if self._is_wrapper:
+            return getattr(self.module, "built", True) is not False
+        return vars(self).get("built", False)
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        if vars(self).get("built") is not value:
+            vars(self)["built"] = value
+            self._structure_changed()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the weights for inputs of a shape; a call on data, and `fit`, do it, too.
 
         Args:
-            optimizer: a name such as `"adam"`, an `easyflax.optimizers` object, or any optax transformation.
-            loss: a name, an `easyflax.losses` object, or a function `(y_true, y_pred)` that returns one value
-                a row, or one for the batch. Cross-entropies by name take probabilities if the model ends in
-                softmax or sigmoid, else logits.
-            metrics: names, `easyflax.metrics` objects and functions.
-            seed: fixes the order in which `fit` shuffles.
-            distribution: the devices; all of this process by default.
+            input_shape: with the batch axis, None for free axes; or a nesting of shapes.
 
         Raises:
-            ValueError: a name is unknown, or there is no loss.
-            RuntimeError: a `fit` of this model is running.
+            ValueError: the shapes do not fit.
         """
-        if self._session is not None:
-            raise RuntimeError(
-                "compile was called within fit of the same model, expected after it. Set what you want to "
-                "change during the fit itself, such as model.optimizer.learning_rate."
+        if not self._run.is_building:
+            build_on(self.trained_module, abstract.specs_of_shapes(input_shape, "float32"))
+
+    def build_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Builds the model for a call with these arguments."""
+        if self._is_wrapper:
+            self.module.build_for(args, kwargs)
+        else:
+            Layer.build_for(self, args, kwargs)
+
+    def _make_weights(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if type(self).build is Model.build:
+            return  # the layers inside build themselves when they are called
+        self._run.is_building = True
+        try:
+            Layer._make_weights(self, args, kwargs)
+        finally:
+            self._run.is_building = False
+
+    # -- looking inside
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The symbolic inputs.
+
+        Raises:
+            AttributeError: the model was not stated by symbolic values, and is not a Sequential with a known
+                shape.
+        """
+        return symbolic_leaves(self._stated("inputs")[0])
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The symbolic outputs.
+
+        Raises:
+            AttributeError: as for `inputs`.
+        """
+        return symbolic_leaves(self._stated("outputs")[1])
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs, in the nesting that the model is called with."""
+        return self._stated("input")[0]
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs, in the nesting that the model returns."""
+        return self._stated("output")[1]
+
+    @property
+    def input_shape(self) -> Any:
+        """The shapes of `input`."""
+        return _shapes(self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """The shapes of `output`."""
+        return _shapes(self.output)
+
+    def _stated(self, what: str) -> tuple[Any, Any]:
+        stated = getattr(self.trained_module, "stated", None) if self._is_wrapper else None
+        if stated is None:
+            raise AttributeError(
+                f"{type(self).__name__} '{self.name}' has no {what}, expected a model between ef.Input and "
+                "outputs, or a Sequential that knows its input shape. Begin the Sequential with "
+                "ef.Input(shape), or call build(input_shape)."
             )
-        self._compiled = Compiled(optimizer, loss, metrics, seed, distribution)
+        return stated[0], stated[-1]
 
-    def fit(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Callbacks = None,
-        validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: bool = True,
-        *,
-        initial_epoch: int = 0,
-        steps_per_epoch: int | None = None,
-        validation_batch_size: int | None = None,
-        validation_freq: int | Collection[int] = 1,
-    ) -> History:
-        """Trains the model.
-
-        Args:
-            x: inputs, `(rows, ...)`: a NumPy or JAX array, or a nesting of dicts, lists and tuples of them.
-            y: targets, likewise.
-            batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
-            epochs: the number of the epoch to stop before.
-            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 where somebody watches, else 2.
-            callbacks: see `easyflax.callbacks`.
-            validation_split: share of the rows, the last ones, kept for validation.
-            validation_data: `(x_val, y_val)`; goes before `validation_split`.
-            shuffle: reads the rows in another order each epoch, by `compile`'s seed and the epoch.
-            initial_epoch: the number of the first epoch.
-            steps_per_epoch: batches an epoch; the next epoch goes on in the data where this one ended.
-            validation_batch_size: as `batch_size`, for validation.
-            validation_freq: validate every so many epochs, or after the epochs of a list, counted from 1.
-
-        Returns:
-            the `History`: `history.history` has a list of floats for each log name.
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Returns a layer by its name, or by its place in `layers`.
 
         Raises:
-            NotCompiledError: `compile` was not called.
-            ValueError: an argument, the shapes or the labels do not fit; said before any training.
-            NonFiniteLossError: the loss became NaN or infinite.
+            ValueError: there is no such layer, or neither or both were given.
         """
-        compiled, binding = self._require_compiled("fit"), Binding(self.module)
-        training, held_out = _with_validation(x, y, validation_split, validation_data)
-        source, steps = compiled.training_data(binding, *training, batch_size=batch_size, shuffle=shuffle)
-        validation_rows = batch_size if validation_batch_size is None else validation_batch_size
-        validation = compiled.validation(binding, held_out, validation_rows, validation_freq)
-        plan = plan_epochs(source, epochs, initial_epoch, steps_per_epoch, validation)
-
-        self.stop_training, self.history, self._input_specs = False, History(), specs(source.first_batch().x)
-        params = {"epochs": plan.epochs, "steps": plan.steps_per_epoch, "validation": validation is not None}
-        with self._hooks(callbacks, verbose, params, self.history) as hooks, hooks.told_of_exceptions():
-            with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
-                hooks.call("on_train_begin", {})
-                logs = run_epochs(
-                    session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
+        if (name is None) == (index is None):
+            raise ValueError(
+                f"get_layer: got name={name!r} and index={index!r}, expected one of them. Pass a name, such "
+                "as 'dense'."
+            )
+        layers = named_layers(self)
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(
+                    f"get_layer: got index {index}, expected one from 0 to {len(layers) - 1}, since there "
+                    f"are {len(layers)} layers. See model.layers."
                 )
-            hooks.call("on_train_end", logs)
-        return self.history
-
-    # -- evaluation and prediction
-
-    @overload
-    def evaluate(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        *,
-        callbacks: Callbacks = None,
-        return_dict: Literal[True],
-    ) -> dict[str, float]: ...
-
-    @overload
-    def evaluate(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        *,
-        callbacks: Callbacks = None,
-        return_dict: bool = False,
-    ) -> Any: ...  # a float or a list, by the number of metrics; for type checkers either
-
-    def evaluate(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        *,
-        callbacks: Callbacks = None,
-        return_dict: bool = False,
-    ) -> float | list[float] | dict[str, float]:
-        """Returns loss and metrics over all rows, in inference mode.
-
-        They are exact for any number of rows, batch size and number of devices.
-
-        Args:
-            x: inputs, as for `fit`.
-            y: targets, as for `fit`.
-            batch_size: rows of a step, 32 by default.
-            verbose: as for `fit`.
-            callbacks: whose test hooks are called.
-            return_dict: returns a dict by name.
-
-        Returns:
-            the loss; with metrics, a list of the loss and the metrics in the order of `compile`; or the dict.
-
-        Raises:
-            NotCompiledError: `compile` was not called.
-            ValueError: an argument, the shapes or the labels do not fit.
-        """
-        compiled, binding = self._require_compiled("evaluate"), self._binding()
-        source, steps = compiled.evaluation_data(binding, x, y, batch_size)
-        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
-        layout = compiled.engine.layout
-        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
-            logs = run_evaluation(self._arrays(binding, layout), source, steps, hooks, layout, interrupts)
-        values = [logs["loss"], *(logs[name] for name in steps.objective.metrics)]
-        return logs if return_dict else values if len(values) > 1 else values[0]
-
-    def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", *, callbacks: Callbacks = None
-    ) -> Any:
-        """Returns the outputs for all rows, in order, in inference mode; needs no `compile`.
-
-        Args:
-            x: inputs, as for `fit`.
-            batch_size: rows of a step, 32 by default.
-            verbose: as for `fit`.
-            callbacks: whose predict hooks are called.
-
-        Returns:
-            NumPy arrays of `(rows, ...)`, in the nesting that the module returns.
-
-        Raises:
-            ValueError: an argument or the shapes do not fit.
-        """
-        binding = self._binding()
-        layout = self._compiled.engine.layout if self._compiled else DataParallel()
-        source = as_batches(x, batch_size=batch_size).padded(multiple_of=layout.num_devices)
-        self._input_specs = specs(source.first_batch().x)
-        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
-        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
-            arrays = self._arrays(binding, layout)
-            return run_prediction(arrays, source, self._predict_step(binding), hooks, layout, interrupts)
-
-    # -- looking at it
-
-    @property
-    def metrics(self) -> list[Metric]:
-        """The metrics in use; empty before the model has seen data."""
-        return list(self._compiled.metrics) if self._compiled else []
-
-    @property
-    def optimizer(self) -> OptimizerView:
-        """The optimizer: its learning rate can be read and set, also by a callback."""
-        return OptimizerView(self._require_compiled("optimizer").engine, self._binding)
-
-    @property
-    def step(self) -> int:
-        """Training steps done since `compile`, over all calls of `fit`."""
-        return self._compiled.engine.steps_done if self._compiled else 0
+            return list(layers.values())[index]
+        if name not in layers:
+            raise ValueError(unknown_name_message("layer", str(name), layers))
+        return layers[name]
 
     def summary(self, input_shape: Any = None) -> None:
         """Prints a table of the layers: path, type, output shape, parameters.
@@ -296,137 +256,42 @@ class Model:
         Raises:
             ValueError: the model cannot be called on such an input.
         """
-        print_summary(self.module, self._input_specs if input_shape is None else specs_of_rows(input_shape))
+        specs = self._run.input_specs if input_shape is None else specs_of_rows(input_shape)
+        print_summary(self.trained_module, specs)
 
-    def count_params(self) -> int:
-        """Returns how many numbers the weights hold, trainable or not."""
-        return weights.count(self._binding())
-
-    # -- weights and state, out and in
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Returns parameters and batch statistics as NumPy arrays, in the order of their paths."""
-        return weights.get_weights(self._binding())
-
-    def set_weights(self, arrays: Sequence[Any]) -> None:
-        """Sets the weights, in the order of `get_weights`.
-
-        Raises:
-            ValueError: their number, a shape or a dtype differs.
-        """
-        weights.set_weights(self._binding(), arrays)
-
-    def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Writes the weights into one file, by path in the model."""
-        checkpoint.save_weights(path, weights.by_path(self._binding()))
-
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Reads weights that `save_weights` of an equal model wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            CheckpointError: the file is damaged.
-            ValueError: it is of another model.
-        """
-        weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")
-
-    def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Returns everything that training changes, as nested dicts of arrays that it never deletes.
-
-        Args:
-            weights_only: leaves out random streams, optimizer and step count.
-
-        Returns:
-            `{"params": {path: array}, "other": {path: array}}`, and `"opt_state"` and `"counters": {"step":
-            int32}`.
-
-        Raises:
-            NotCompiledError: without `weights_only`, `compile` was not called.
-        """
-        binding = self._binding()
-        variables = weights.by_path(binding, with_rngs=not weights_only)
-        state: dict[str, Any] = {
-            "params": {name: value for name, value in variables.items() if name in binding.params},
-            "other": {name: value for name, value in variables.items() if name in binding.other},
-        }
-        if weights_only:
-            return state
-        engine = self._require_compiled("get_state").engine
-        state["opt_state"] = engine.layout.copy_home(engine.opt_state(binding))
-        state["counters"] = {"step": jnp.asarray(engine.steps_done, jnp.int32)}
-        return state
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Sets what `get_state` returned, with or without `weights_only`; also within a fit.
-
-        Raises:
-            ValueError: it is of another model.
-        """
-        binding = self._binding()
-        weights.set_all(binding, {**state["params"], **state["other"]}, "set_state")
-        if "opt_state" in state:
-            engine = self._require_compiled("set_state").engine
-            engine.set_opt_state(state["opt_state"], binding)
-            engine.steps_done = int(state["counters"]["step"])
-
-    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.
-
-        Raises:
-            CheckpointError: there is none, or it is of another model.
-        """
-        saved = checkpoint.newest(path)
-        self.set_state(saved.restore(self.get_state(weights_only=saved.metadata["weights_only"])))
-
-    # -- what the methods above share
-
-    def _require_compiled(self, call: str) -> Compiled:
-        if self._compiled is None:
-            raise NotCompiledError(
-                f"{call}: the model is not compiled, expected a loss and an optimizer. Call first, for "
-                f"example, model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', "
-                f"metrics=['accuracy'])."
-            )
-        return self._compiled
+    # -- weights
 
     @property
-    def _session(self) -> Session | None:
-        return self._compiled.engine.session if self._compiled else None
+    def weights(self) -> list[nnx.Variable[Any]]:
+        """All weights, in the order of `layers`, without the state of random streams."""
+        return weight_order.ordered_weights(self.trained_module)
 
-    def _binding(self) -> Binding:
-        return self._session.binding if self._session else Binding(self.module)
+    def set_weights(self, weights: Any) -> None:
+        """Sets the weights, in the order of `get_weights`; nothing is changed if they do not fit.
 
-    def _arrays(self, binding: Binding, layout: DataParallel) -> Callable[[], tuple[Arrays, Arrays]]:
-        if self._session:
-            return self._session.arrays
-        placed = layout.put_state(binding.arrays())
-        return lambda: placed
+        Raises:
+            ValueError: their number, a shape or a dtype differs, or the model is not built.
+        """
+        weight_order.set_weights(self.trained_module, weights)
 
-    def _predict_step(self, binding: Binding) -> Callable[..., Any]:
-        return self._predict_steps.get(
-            binding.graphdef, lambda: jax.jit(partial(predict_step, binding.apply))
-        )
-
-    @contextmanager
-    def _hooks(
-        self, callbacks: Callbacks, verbose: Any, params: dict[str, Any], *more: Callback
-    ) -> Iterator[CallbackList]:
-        progress = make_progress(verbose)
-        shown = [progress] if progress else []
-        try:
-            listed = [*list_of_callbacks(callbacks), *more, *shown]
-            yield CallbackList(listed, model=self, params={"verbose": verbose, **params})
-        finally:
-            if progress:
-                progress.close()
+    @property
+    def _run(self) -> Run:
+        run = getattr(self, "_kept_run", None)
+        if run is None:
+            run = Run()
+            object.__setattr__(self, "_kept_run", run)
+        return run
 
 
-def _with_validation(
-    x: Any, y: Any, fraction: float, data: Any
-) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
-    """Returns the pair to train on, and the pair to validate on or None."""
-    if data is not None:
-        return (x, y), unpack_validation_data(data)
-    if fraction:
-        return split_validation(x, y, fraction)
-    return (x, y), None
+def _checked_module(module: Any) -> Any:
+    module = adapt_if_flax(module)
+    if isinstance(module, nnx.Module):
+        return module
+    if isinstance(module, Symbolic):
+        raise TypeError("Model: got symbolic inputs without outputs. Pass both: ef.Model(inputs, outputs).")
+    advice = "Call the class first." if isinstance(module, type) else "Derive its class from nnx.Module."
+    raise TypeError(f"Model: module is {module!r}, expected an instance of nnx.Module. {advice}")
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda value: value.shape, tree, is_leaf=lambda leaf: isinstance(leaf, Symbolic))

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import easyflax.nnx as nnx
+from easyflax.models.chain import Chain
 from easyflax.models.model import Model
+
+__all__ = ["Sequential"]
 
 
 class Sequential(Model):
-    """A `Model` over `nnx.Sequential`.
+    """A `Model` that calls its layers one after the other.
 
     Args:
-        layers: NNX modules and plain functions, in the order in which they are called.
+        layers: layers of `ef.layers`, NNX modules, other models and plain functions, mixed. The first may be
+            `ef.Input(shape)`: then each layer is built and checked when it is added, else the first data or
+            `build(input_shape)` tell the shapes.
+        name: unique in a model that this one is part of.
+        trainable: False freezes all weights.
 
     Raises:
         TypeError: an entry cannot be called.
+        ValueError: two layers have one name, or the shapes do not fit.
 
     Examples:
+        >>> from easyflax import nnx
         >>> rngs = nnx.Rngs(0)
         >>> model = Sequential([nnx.Linear(4, 8, rngs=rngs), nnx.relu, nnx.Linear(8, 2, rngs=rngs)])
         >>> len(model.layers)
         3
     """
 
-    def __init__(self, layers: Sequence[Callable[..., Any]] = ()):
-        layers = list(layers)
-        for number, layer in enumerate(layers):
-            if isinstance(layer, type) or not callable(layer):
-                raise TypeError(
-                    f"Sequential: layers[{number}] is {layer!r}, expected a module or a function. Pass an "
-                    f"instance, such as nnx.Linear(4, 8, rngs=nnx.Rngs(0)) or nnx.relu."
-                )
-        super().__init__(nnx.Sequential(*layers))
+    module: Chain
 
-    @property
-    def layers(self) -> list[Callable[..., Any]]:
-        """The layers, in order."""
-        return list(self.module.layers)
+    def __init__(
+        self, layers: Iterable[Any] | None = None, name: str | None = None, *, trainable: bool = True
+    ) -> None:
+        super().__init__(Chain(), name=name)
+        self._auto_name = "sequential"
+        for layer in layers or ():
+            self.add(layer)
+        if not trainable:
+            self.trainable = False
+
+    def add(self, layer: Any) -> None:
+        """Appends a layer.
+
+        Raises:
+            TypeError: it cannot be called.
+            ValueError: its name is taken, or its shapes do not fit the layer before.
+        """
+        self.module.add(layer)
+
+    def pop(self) -> Any:
+        """Takes the last layer out and returns it.
+
+        Raises:
+            TypeError: there is none.
+        """
+        return self.module.pop()

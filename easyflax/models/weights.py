@@ -22,26 +22,6 @@ def weight_variables(binding: Binding) -> dict[str, nnx.Variable[Any]]:
     }
 
 
-def get_weights(binding: Binding) -> list[np.ndarray]:
-    """Returns the weights as NumPy arrays, in the order of the module's paths."""
-    return [np.asarray(variable.get_raw_value()) for variable in weight_variables(binding).values()]
-
-
-def set_weights(binding: Binding, weights: Sequence[Any]) -> None:
-    """Sets all weights, in the order of `get_weights`.
-
-    Raises:
-        ValueError: their number or a shape differs.
-    """
-    names = list(weight_variables(binding))
-    if len(weights) != len(names):
-        raise ValueError(
-            f"set_weights: got {len(weights)} arrays, expected {len(names)}, one for each of "
-            f"{_shown(names)}. Pass what get_weights() of an equal model returns."
-        )
-    set_arrays(binding, dict(zip(names, weights, strict=True)), "set_weights")
-
-
 def set_arrays(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:
     """Sets variables by path, keeping their dtypes.
 
@@ -86,15 +66,6 @@ def by_path(binding: Binding, *, with_rngs: bool = False) -> Arrays:
     """Returns the weights by path, and the state of random streams if `with_rngs`."""
     variables = binding.variables if with_rngs else weight_variables(binding)
     return {name: variable.get_raw_value() for name, variable in variables.items()}
-
-
-def count(binding: Binding) -> int:
-    """Returns how many numbers the weights hold."""
-    return sum(
-        leaf.size
-        for variable in weight_variables(binding).values()
-        for leaf in jax.tree.leaves(variable.get_raw_value())
-    )
 
 
 def _fitting(name: str, array: Any, old: Any, call: str) -> Any:

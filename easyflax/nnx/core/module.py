@@ -31,6 +31,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey, SequenceKey
 
 from easyflax.errors import TraceContextError
+from easyflax.nnx.core.interception import intercept_new
 from easyflax.nnx.core.marks import DATA_TYPES, declared_marks
 from easyflax.nnx.core.tracking import Tracked, wrong_trace
 from easyflax.nnx.core.variables import Intermediate, Perturbation, Variable
@@ -73,6 +74,7 @@ class Pytree(Tracked):
         super().__init_subclass__(**kwargs)
         cls._class_marks = declared_marks(cls)
         _register_pytree(cls)
+        intercept_new(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "__orig_class__":  # `nnx.List[int](...)`: typing bears with those that do not take it

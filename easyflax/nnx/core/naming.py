@@ -22,9 +22,13 @@ __all__ = ["asking_module", "describe", "path_on_stack"]
 
 
 def describe(module: Module) -> str:
-    """Returns the module's type, and its path in the model that was called: `Linear 'encoder.head'`."""
+    """Returns the module's type, and its path in the model that was called: `Linear 'encoder.head'`.
+
+    A module that was called by itself is named by its own name, if it has one.
+    """
     path = path_on_stack(module)
-    return type(module).__name__ + (f" '{'.'.join(map(str, path))}'" if path else "")
+    name = ".".join(map(str, path)) or vars(module).get("_name")
+    return type(module).__name__ + (f" '{name}'" if name else "")
 
 
 def path_on_stack(module: Module) -> Path:
@@ -64,7 +68,8 @@ def _follow(module: Module, calls: Iterable[list[Any]]) -> Path:
     for objects in calls:
         for value in objects:
             if id(value) not in passed and (step := _path_between(value, current)):
-                path, current, siblings = (*step, *path), value, objects
+                hidden = getattr(type(value), "__wraps__", None) == step[0]
+                path, current, siblings = (*step[hidden:], *path), value, objects
                 passed.add(id(value))
                 break
         else:

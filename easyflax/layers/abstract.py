@@ -1,0 +1,158 @@
+"""Calls of modules on shapes: nothing is computed, and layers without weights yet get them.
+
+A module is called under `jax.eval_shape` on a copy of itself, so that whatever the call changes is lost with
+the copy, also the weights that layers in it make when they are called. Those layers say so: what they are
+copies of is then built in the same way, outside of the trace. That may bring up new layers inside of it,
+which is why it is repeated until nothing is left.
+
+Axes that are free, None in a shape, stand for any size. The call is traced for two sizes: what differs
+between the two outputs is free in the output.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+import easyflax.nnx as nnx
+from easyflax import random
+
+__all__ = [
+    "free_axes_stand_for",
+    "is_spec",
+    "output_specs",
+    "shapes_for_build",
+    "specs_of",
+    "specs_of_shapes",
+]
+
+# For the first axis, and for others; with many divisors, since networks halve and reshape.
+_SIZES = ((240, 960), (480, 1920))
+
+
+def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    """Returns the shapes and dtypes of what `call(*args, **kwargs)` returns.
+
+    Args:
+        call: a module or a function.
+        args: arguments, in which `jax.ShapeDtypeStruct`s, with None for free axes, stand for arrays.
+        kwargs: likewise.
+
+    Returns:
+        `jax.ShapeDtypeStruct`s, None for free axes, in the nesting of the output.
+    """
+    leaves, structure = jax.tree.flatten((tuple(args), kwargs), is_leaf=_is_leaf)
+    is_free = any(None in leaf.shape for leaf in leaves if is_spec(leaf))
+    while True:
+        waiting: list[Any] = []
+        outputs = [_traced(call, leaves, structure, _SIZES[0], waiting)]
+        if not waiting:
+            break
+        for layer, layer_args, layer_kwargs in waiting:
+            layer.build_for(layer_args, layer_kwargs)
+    if is_free:
+        outputs.append(_traced(call, leaves, structure, _SIZES[1], []))
+    return jax.tree.map(_with_free_axes, *outputs)
+
+
+def free_axes_stand_for(args: Any) -> str:
+    """Returns a note for messages of errors that were raised while tracing; "" if no axis is free."""
+    specs = [leaf for leaf in jax.tree.leaves(args, is_leaf=_is_leaf) if is_spec(leaf)]
+    first = any(spec.shape and spec.shape[0] is None for spec in specs)
+    others = any(None in spec.shape[1:] for spec in specs)
+    sizes = [str(size) for size, used in zip(_SIZES[0], (first, others), strict=True) if used]
+    return f" ({' and '.join(sizes)} stand for free axes)" if sizes else ""
+
+
+def is_spec(leaf: Any) -> bool:
+    """Says whether a leaf stands for an array."""
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def specs_of_shapes(shapes: Any, dtype: Any) -> Any:
+    """Returns specs in the nesting of `shapes`, whose leaves are tuples (or lists) of sizes and None."""
+    if isinstance(shapes, dict):
+        return {name: specs_of_shapes(shape, dtype) for name, shape in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return jax.ShapeDtypeStruct(tuple(shapes), dtype)
+    return [specs_of_shapes(shape, dtype) for shape in shapes]
+
+
+def shapes_for_build(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns what `layer.build` is called with for a call with these arguments: a tuple or a dict."""
+    parameters = list(inspect.signature(layer.build).parameters)
+    if not parameters:
+        return ()
+    if len(parameters) == 1:
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        return (_shapes(first),)
+    bound = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
+    shapes = {f"{name}_shape": _shapes(value) for name, value in bound.items()}
+    return {name: shapes.get(name) for name in parameters}
+
+
+def _traced(
+    call: Any, leaves: Sequence[Any], structure: Any, sizes: tuple[int, int], waiting: list[Any]
+) -> Any:
+    """Returns the output's specs; layers that would be built are appended to `waiting` with their
+    arguments."""
+    arrays = [_with_sizes(leaf, sizes) for leaf in leaves if is_spec(leaf)]
+
+    def run(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        args, kwargs = structure.unflatten([next(rest) if is_spec(leaf) else leaf for leaf in leaves])
+        return _noting_copy(call, waiting)(*args, **kwargs)
+
+    with random.without_counting():
+        return jax.eval_shape(run, arrays)
+
+
+def _noting_copy(call: Any, waiting: list[Any]) -> Any:
+    """Returns a copy of a module, in which each layer that is not built notes when that is to be done."""
+    if not isinstance(call, nnx.Pytree):
+        return call
+    copy = nnx.clone(call)
+    for (_, one), (_, other) in zip(nnx.iter_graph(call), nnx.iter_graph(copy), strict=True):
+        if getattr(one, "built", True) is False and hasattr(type(one), "_noted_in"):
+            object.__setattr__(other, "_noted_in", (one, waiting))
+    return copy
+
+
+def specs_of(tree: Any) -> Any:
+    """Returns `tree` with a `jax.ShapeDtypeStruct`, its first axis free, in place of each array."""
+
+    def spec(leaf: Any) -> Any:
+        if isinstance(leaf, nnx.Pytree | nnx.Variable) or is_spec(leaf) or not hasattr(leaf, "shape"):
+            return leaf
+        shape = tuple(leaf.shape)
+        return jax.ShapeDtypeStruct((None, *shape[1:]) if shape else (), leaf.dtype)
+
+    return jax.tree.map(spec, tree, is_leaf=_is_leaf)
+
+
+def _shapes(tree: Any) -> Any:
+    """Returns the shapes of arrays, None for their first axis, and of specs as they are; None for the
+    rest."""
+    return jax.tree.map(
+        lambda leaf: tuple(leaf.shape) if is_spec(leaf) else None, specs_of(tree), is_leaf=_is_leaf
+    )
+
+
+def _is_leaf(leaf: Any) -> bool:
+    return leaf is None or isinstance(leaf, nnx.Pytree | nnx.Variable)
+
+
+def _with_sizes(spec: Any, sizes: tuple[int, int]) -> Any:
+    shape = tuple(sizes[axis > 0] if size is None else size for axis, size in enumerate(spec.shape))
+    return jax.ShapeDtypeStruct(shape, spec.dtype)
+
+
+def _with_free_axes(output: Any, *others: Any) -> Any:
+    shape = [
+        None if any(size != other for other in sizes) else size
+        for size, *sizes in zip(output.shape, *(other.shape for other in others), strict=True)
+    ]
+    return jax.ShapeDtypeStruct(tuple(shape), output.dtype)

@@ -1,0 +1,486 @@
+"""`Layer`: an NNX module in Keras's manner, whose weights are made when the shape of its input is known.
+
+    class Scale(Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=input_shape[-1:], initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+A layer is built by its first call, on arrays or on symbolic values. It is a module like any other before and
+after that: NNX transforms, optimizers and states take it, and it may hold and be held by plain NNX modules.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import easyflax.nnx as nnx
+from easyflax import constraints, initializers, random, regularizers
+from easyflax.errors import TraceContextError
+from easyflax.layers import abstract, freezing, weight_order
+from easyflax.layers.dtypes import resolve_policy
+from easyflax.layers.loss_term import add_loss, collecting_losses, is_collecting, loss_terms
+from easyflax.naming import snake_case
+from easyflax.nnx.core.naming import describe
+from easyflax.serialization import serialize
+
+Shape = tuple[int | None, ...]
+
+_serial_numbers = itertools.count()
+_training: ContextVar[bool | None] = ContextVar("_training", default=None)
+
+
+class Layer(nnx.Module):
+    """Base class of the layers that make their weights when they are first called.
+
+    Subclasses define `call(self, inputs)`, and `build(self, input_shape)` if they have weights or layers that
+    depend on the shape of the input. If `call` has a parameter `training`, it gets what the caller passes,
+    else what the layer around was called with, else the layer's mode: inference until `.train()` is called,
+    as `fit` does it.
+
+    Args:
+        activity_regularizer: of the output, added to the loss divided by the rows of the batch; see
+            `easyflax.regularizers`.
+        trainable: whether training changes the weights, see the property.
+        dtype: the dtype of weights and computation, or "mixed_bfloat16" and "mixed_float16" for weights in
+            float32; "float32" by default.
+        name: unique in a model; by default the model counts: "dense", "dense_1", ...
+        input_shape: of one row, for the first layer of a `Sequential` without `Input`. An older spelling, as
+            is `input_dim=4` for `input_shape=(4,)`.
+
+    Raises:
+        ValueError: `dtype` is unknown, or the name is empty.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> class Scale(Layer):
+        ...     def build(self, input_shape):
+        ...         self.scale = self.add_weight(shape=input_shape[-1:], initializer="ones")
+        ...
+        ...     def call(self, inputs):
+        ...         return inputs * self.scale
+        >>> layer = Scale()
+        >>> layer(jnp.arange(6.0).reshape(2, 3)).shape, layer.scale.shape
+        ((2, 3), (3,))
+    """
+
+    # No part of the structure, copies are without: see `abstract`, `models/naming.py`, and `input`.
+    __slots__ = ("_noted_in", "_serial_number", "_symbolic_calls")
+
+    supports_masking: bool = False
+    built: bool = False
+    activity_regularizer: Any = None
+    dtype_policy: str = "float32"
+    _row_shape: tuple[int | None, ...] | None = None
+    _name: str | None = None
+    _auto_name: str | None = None
+    _weight_order: tuple[str, ...] = ()
+    _call_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+        layer = super().__new__(cls)
+        object.__setattr__(layer, "_serial_number", next(_serial_numbers))
+        return layer
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+        input_shape: Any = None,
+        **unknown: Any,
+    ) -> None:
+        if input_shape is None and "input_dim" in unknown:
+            input_shape = (unknown.pop("input_dim"),)
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__}: got the unknown argument {next(iter(unknown))!r}, expected one of "
+                f"{sorted(_init_parameters(type(self)))}. Check its spelling."
+            )
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(
+                f"{type(self).__name__}: name is {name!r}, expected a string such as 'head'. Leave it out to "
+                "have one made."
+            )
+        if name is not None:
+            self._name = name
+        if input_shape is not None:
+            self._row_shape = tuple(input_shape)
+        if activity_regularizer is not None:
+            self.activity_regularizer = regularizers.get(activity_regularizer)
+        if dtype is not None:
+            self.dtype_policy = resolve_policy(dtype).name
+        if not trainable:
+            self.trainable = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._call_parameters = frozenset(inspect.signature(cls.call).parameters)
+        if "training" in cls._call_parameters and not hasattr(cls, "deterministic"):
+            cls.deterministic = True  # type: ignore[attr-defined]  # what train() and eval() set on instances
+
+    # -- what subclasses define
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights; called once, before the first `call`.
+
+        Args:
+            input_shape: the shape of the first argument of `call`, None for the batch axis and other free
+                ones, in its nesting. A `build` with several parameters is given the shapes of the arguments
+                of `call` by name: `query_shape` for `query`.
+        """
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Computes the output; defined by subclasses."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method call, expected one that computes the output. Define "
+            "call(self, inputs)."
+        )
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:  # noqa: ARG002  what subclasses look at
+        """Returns the mask that goes with the output: that of the input where `supports_masking`, else
+        None."""
+        return mask if self.supports_masking else None
+
+    # -- calling
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Builds the layer if that is to be done, and returns what `call` returns.
+
+        Raises:
+            ValueError: the shapes do not fit, see the layer.
+            TraceContextError: the layer is not built and was passed by closure into a transform.
+        """
+        args, kwargs = self._in_compute_dtype((args, kwargs))
+        if not self.built:
+            self.build_for(args, kwargs)
+        given = kwargs.pop("training", None)
+        training = _training.get() if given is None else given
+        if "training" in self._call_parameters:
+            kwargs["training"] = self._is_in_training() if training is None else training
+        with _around_call(given):
+            outputs = self.call(*args, **kwargs)
+            self._penalize_activity(outputs)
+        return outputs
+
+    def call_with_mask(self, *args: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Returns what a call returns, and the mask that goes with it.
+
+        Args:
+            *args: as for a call.
+            mask: that of the first argument; passed on where `call` takes it.
+            **kwargs: as for a call, masks of other arguments among them.
+        """
+        if "mask" in self._call_parameters and mask is not None:
+            kwargs["mask"] = mask
+        outputs = self(*args, **kwargs)
+        return outputs, self.compute_mask(args[0] if args else None, mask)
+
+    def _penalize_activity(self, outputs: Any) -> None:
+        if self.activity_regularizer is not None:
+            for output in jax.tree.leaves(outputs):
+                rows = jnp.shape(output)[0] if jnp.ndim(output) else 1
+                self.add_loss(self.activity_regularizer(output) / rows)
+
+    def _is_in_training(self) -> bool:
+        return not self.deterministic  # type: ignore[attr-defined]
+
+    def _in_compute_dtype(self, tree: Any) -> Any:
+        dtype = self.compute_dtype
+
+        def cast(leaf: Any) -> Any:
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
+                leaf = jnp.asarray(leaf)
+            if (
+                isinstance(leaf, jax.Array)
+                and leaf.dtype != dtype
+                and jnp.issubdtype(leaf.dtype, jnp.floating)
+            ):
+                return leaf.astype(dtype)
+            return leaf
+
+        return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Pytree | nnx.Variable))
+
+    # -- building
+
+    def build_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Builds the layer for a call with these arguments, arrays or `jax.ShapeDtypeStruct`s.
+
+        Raises:
+            ValueError: the shapes do not fit.
+            TraceContextError: a transform is running that the layer was not passed to.
+        """
+        if self.built:
+            return
+        if not self._is_current():
+            raise TraceContextError(
+                f"{describe(self)} has no weights yet and was called inside of a transform that it was not "
+                "passed to. Call it once before, or pass it to the transform as an argument."
+            )
+        if (noted := getattr(self, "_noted_in", None)) is not None:  # a copy that is called for its shapes
+            layer, waiting = noted
+            waiting.append((layer, *abstract.specs_of((args, kwargs))))
+        self._make_weights(args, kwargs)
+        self._weight_order = weight_order.order_of(self)
+        self.built = True
+
+    def _make_weights(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        shapes = abstract.shapes_for_build(self, args, kwargs)
+        if isinstance(shapes, dict):
+            self.build(**shapes)
+        else:
+            self.build(*shapes)
+
+    def add_weight(
+        self,
+        shape: Any = (),
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        """Returns a new variable; assign it to an attribute, `self.kernel = self.add_weight(...)`.
+
+        Args:
+            shape: of the variable.
+            initializer: see `easyflax.initializers`; glorot_uniform by default, zeros for integers and bools.
+            dtype: that of the layer's weights by default.
+            trainable: whether it is an `nnx.Param`; else a plain `nnx.Variable`, which `call` may change.
+            regularizer: adds to the loss, see `easyflax.regularizers`.
+            constraint: is applied after each update, see `easyflax.constraints`.
+            name: kept as metadata; the attribute decides where the weight is found.
+        """
+        dtype = jnp.dtype(self.variable_dtype if dtype is None else dtype)
+        if initializer is None:
+            initializer = "glorot_uniform" if jnp.issubdtype(dtype, jnp.inexact) else "zeros"
+        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        make = initializers.as_init(initializer)
+        metadata = {} if name is None else {"weight_name": name}
+        kind = nnx.Param if trainable else nnx.Variable
+        variable: Any = kind(make(random.next_key(), shape, dtype), **metadata)
+        attach(variable, regularizer=regularizer, constraint=constraint)
+        return variable
+
+    def make_rngs(self, seed: Any = None) -> nnx.Rngs:
+        """Returns random streams from `seed`, an int, or from the global seed where it is None."""
+        return nnx.Rngs(random.next_key() if seed is None else seed)
+
+    # -- weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; setting it sets all layers inside, too.
+
+        It is read when `fit` begins. Of a layer inside one that is frozen the own flag decides, as set last.
+        """
+        return vars(self).get("trainable", True)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        freezing.set_trainable(self, value)
+
+    @property
+    def weights(self) -> list[nnx.Variable[Any]]:
+        """All weights, those of layers inside included, without the state of random streams."""
+        return weight_order.ordered_weights(self)
+
+    @property
+    def trainable_weights(self) -> list[nnx.Variable[Any]]:
+        """The weights that training changes."""
+        frozen = freezing.frozen_variables(self)
+        return [one for one in self.weights if isinstance(one, nnx.Param) and id(one) not in frozen]
+
+    @property
+    def non_trainable_weights(self) -> list[nnx.Variable[Any]]:
+        """The weights that no gradient changes, such as running averages and those that are frozen."""
+        trained = {id(one) for one in self.trainable_weights}
+        return [one for one in self.weights if id(one) not in trained]
+
+    @property
+    def variables(self) -> list[nnx.Variable[Any]]:
+        """As `weights`."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[nnx.Variable[Any]]:
+        """As `trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[nnx.Variable[Any]]:
+        """As `non_trainable_weights`."""
+        return self.non_trainable_weights
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the weights as NumPy arrays, in the order of `weights`."""
+        return [np.asarray(one.get_raw_value()) for one in self.weights]
+
+    def set_weights(self, weights: Any) -> None:
+        """Sets the weights, in the order of `get_weights`.
+
+        Raises:
+            ValueError: their number or a shape differs, or the layer is not built.
+        """
+        weight_order.set_weights(self, weights)
+
+    def count_params(self) -> int:
+        """Returns how many numbers the weights hold.
+
+        Raises:
+            ValueError: the layer is not built.
+        """
+        weight_order.check_built(self, "count_params")
+        return sum(leaf.size for one in self.weights for leaf in jax.tree.leaves(one.get_raw_value()))
+
+    # -- losses of the last call
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a scalar to the loss that is trained on; called within `call`."""
+        add_loss(self, loss)
+
+    @property
+    def losses(self) -> list[Any]:
+        """What was added in the last call, and what the regularizers of the trained weights give."""
+        penalties = [
+            regularizer(one.get_value())
+            for one in self.trainable_weights
+            if (regularizer := one.get_metadata().get("regularizer")) is not None
+        ]
+        return [*loss_terms(self), *penalties]
+
+    # -- what it is called with
+
+    @property
+    def name(self) -> str:
+        """The layer's name; without one of its own, the one that the first model gave it."""
+        return self._name or self._auto_name or snake_case(type(self).__name__)
+
+    @property
+    def compute_dtype(self) -> Any:
+        """The dtype that inputs are cast to and that is computed in."""
+        return resolve_policy(self.dtype_policy).compute_dtype
+
+    @property
+    def variable_dtype(self) -> Any:
+        """The dtype of the weights."""
+        return resolve_policy(self.dtype_policy).variable_dtype
+
+    @property
+    def input(self) -> Any:
+        """The symbolic value or values that the layer was first called on.
+
+        Raises:
+            AttributeError: it was called on none.
+        """
+        return self._first_symbolic_call("input").inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic value or values that its first symbolic call returned.
+
+        Raises:
+            AttributeError: it was not called on symbolic values.
+        """
+        return self._first_symbolic_call("output").outputs
+
+    def _first_symbolic_call(self, what: str) -> Any:
+        calls = getattr(self, "_symbolic_calls", None)
+        if not calls:
+            raise AttributeError(
+                f"{type(self).__name__} '{self.name}' has no symbolic {what}, expected a call on one before. "
+                "Call it on ef.Input(...), or put it in a model whose input shape is known."
+            )
+        return calls[0]
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the output's shape for inputs of these shapes, None for free axes; builds the layer."""
+        specs = [abstract.specs_of_shapes(shape, self.compute_dtype) for shape in args]
+        named = {
+            name.removesuffix("_shape"): abstract.specs_of_shapes(shape, self.compute_dtype)
+            for name, shape in kwargs.items()
+        }
+        return jax.tree.map(lambda spec: tuple(spec.shape), abstract.output_specs(self, specs, named))
+
+    # -- configuration
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as plain JSON, by Keras's keys.
+
+        They are read from attributes of the same names. A subclass that keeps one elsewhere overrides this,
+        and adds it to what `super().get_config()` returns.
+        """
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy}
+        for name in _init_parameters(type(self)):
+            if name not in (*config, "activity_regularizer", "input_shape") and hasattr(self, name):
+                config[name] = serialize(getattr(self, name))
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = serialize(self.activity_regularizer)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Returns a new layer, not built, of what `get_config` returned."""
+        return cls(**config)
+
+
+def attach(variable: Any, *, regularizer: Any = None, constraint: Any = None) -> None:
+    """Has training regularize and constrain a variable: both are metadata of it.
+
+    Args:
+        variable: a parameter.
+        regularizer: see `easyflax.regularizers`, or None.
+        constraint: see `easyflax.constraints`, or None.
+    """
+    given = {"regularizer": regularizers.get(regularizer), "constraint": constraints.get(constraint)}
+    if metadata := {name: value for name, value in given.items() if value is not None}:
+        variable.set_metadata(**metadata)
+
+
+def current_training() -> bool | None:
+    """Returns the `training` that a layer around was called with; None where none was given."""
+    return _training.get()
+
+
+def _around_call(training: Any) -> AbstractContextManager[None]:
+    """Passes `training`, if given, on to the layers inside; the outermost call begins to collect losses."""
+    if training is None and is_collecting():
+        return nullcontext()
+    return _outer_call(training)
+
+
+@contextmanager
+def _outer_call(training: Any) -> Iterator[None]:
+    token = None if training is None else _training.set(training)
+    try:
+        with nullcontext() if is_collecting() else collecting_losses():
+            yield
+    finally:
+        if token is not None:
+            _training.reset(token)
+
+
+def _init_parameters(cls: type) -> list[str]:
+    """Returns the names of the constructor's arguments, those of the base classes' that **kwargs take too."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        if base is Layer or "__init__" in vars(base):
+            signature = inspect.signature(vars(base)["__init__"])
+            names |= dict.fromkeys(list(signature.parameters)[1:])
+            kinds = {parameter.kind for parameter in signature.parameters.values()}
+            if base is Layer or inspect.Parameter.VAR_KEYWORD not in kinds:
+                break
+    return [name for name in names if name not in ("args", "kwargs", "unknown")]

@@ -1,0 +1,97 @@
+"""What a graph is fed with: any nesting of arrays that its inputs can be found in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from easyflax.layers.symbolic import Symbolic
+
+__all__ = ["InputNest"]
+
+
+class InputNest:
+    """The inputs of a graph, as they were stated.
+
+    Args:
+        inputs: a symbolic value, or a list, tuple or dict of them.
+
+    Raises:
+        TypeError: there is something else among them.
+        ValueError: there is none, or one twice.
+
+    Attributes:
+        values: the symbolic values, in order; of a dict in the order of its sorted keys.
+        names: set by the graph: by which a dict is matched.
+    """
+
+    def __init__(self, inputs: Any) -> None:
+        self.values: list[Any]
+        self.values, self._structure = jax.tree.flatten(
+            inputs, is_leaf=lambda leaf: isinstance(leaf, Symbolic)
+        )
+        for value in self.values:
+            if not isinstance(value, Symbolic):
+                raise TypeError(
+                    f"Model: got {type(value).__name__} among the inputs, expected values that "
+                    "ef.Input(shape) returns, or inner ones of another model."
+                )
+        if len({id(value) for value in self.values}) < max(len(self.values), 1):
+            raise ValueError(
+                f"Model: got {len(self.values)} inputs, expected at least one, and none twice. Pass what "
+                "ef.Input(shape) returns."
+            )
+        self._keys = sorted(inputs) if isinstance(inputs, dict) else None
+        self.names: list[str] = []
+
+    def arrays_of(self, feed: Any) -> list[Any]:
+        """Returns the arrays for `values`.
+
+        Args:
+            feed: in the nesting of the inputs; or a dict by the names of the inputs; lists and tuples are
+                equal.
+
+        Raises:
+            ValueError: an array is missing, or its shape does not fit.
+        """
+        found = self._found(feed)
+        return [_fitting(array, value, name) for array, value, name in zip(found, self.values, self.names)]
+
+    def _found(self, feed: Any) -> Sequence[Any]:
+        if isinstance(feed, dict):
+            names = self.names if self._keys is None else self._keys
+            missing = [name for name in names if name not in feed]
+            if missing:
+                raise ValueError(
+                    f"The model was called on a dict with {sorted(feed)}, expected {names}: {missing[0]!r} "
+                    "is missing. Name the arrays as the inputs."
+                )
+            return [feed[name] for name in names]
+        leaves = jax.tree.leaves(feed, is_leaf=lambda leaf: leaf is None)
+        if len(leaves) != len(self.values):
+            raise ValueError(
+                f"The model was called on {len(leaves)} arrays, expected {len(self.values)}: {self.names}. "
+                "Pass them in one list in this order, or in a dict by name."
+            )
+        return leaves
+
+
+def _fitting(array: Any, value: Symbolic, name: str) -> Any:
+    """Returns `array` in the dtype and with the number of axes of `value`."""
+    array = jnp.asarray(array)
+    if array.ndim == value.ndim - 1 and value.shape[-1] == 1:
+        array = array[..., None]
+    elif array.ndim == value.ndim + 1 and array.shape[-1] == 1:
+        array = array[..., 0]
+    fits = array.ndim == value.ndim and all(
+        size is None or size == got for size, got in zip(value.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"The model was called on an array of shape {array.shape} for the input '{name}', expected "
+            f"{value.shape}, where None is any size. Reshape the array, or change the shape of ef.Input."
+        )
+    return array if array.dtype == value.dtype else array.astype(value.dtype)
