@@ -2,7 +2,8 @@
 
 Any module may have an attribute `trainable`, True or False: of all modules on the way to a variable the
 innermost one that has it decides. A variable that lies in several places is trained if one of them says so.
-Batch normalizations that are frozen use their running averages, and leave them as they are, in training too.
+Batch normalizations that are frozen (and others with `use_running_average`) use their running averages, and
+leave them as they are, in training too.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def frozen_variables(module: Any) -> set[int]:
 def set_mode(module: nnx.Module, training: bool) -> None:
     """Sets training or inference mode on a module and all inside, as `train()` and `eval()` do.
 
-    Batch normalizations that are frozen by a module around them are told so: they stay in inference mode.
+    Modules with running averages that are frozen stay in inference mode. They are told that they are frozen,
+    which may be said of a module around them, as `nnx.BatchNorm` heeds that whatever it is called with.
     """
     if not training:
         module.eval()
@@ -53,7 +55,8 @@ def set_mode(module: nnx.Module, training: bool) -> None:
     graphdef = walk(module).graphdef
     trained = _trained_rows(graphdef).nodes
     for row, inner in enumerate(collect_nodes(graphdef, (module,))):
-        if row not in trained and isinstance(inner, nnx.BatchNorm):
+        if row not in trained and hasattr(inner, "use_running_average"):
+            inner.use_running_average = True
             inner.trainable = False
 
 

@@ -112,7 +112,7 @@ class Engine:
             raise ValueError(
                 f"The optimizer state has {len(jax.tree.leaves(new))} arrays, expected "
                 f"{len(jax.tree.leaves(old))} of the structure and shapes that this optimizer has for this "
-                f"model. Compile the model as it was when the state was taken."
+                f"model. Compile and freeze the model as it was when the state was taken."
             )
 
     def _prepare(self, binding: Binding) -> None:

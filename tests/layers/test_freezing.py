@@ -100,6 +100,7 @@ def test_training_mode_leaves_batch_normalizations_of_frozen_modules_alone_but_n
     net.trainable = False
     set_mode(net, training=True)
     assert net.body.layers[1].trainable is False
+    assert net.body.layers[1].use_running_average is True
     assert net.drop.deterministic is False
     net = Net()
     net.trainable = False
