@@ -122,7 +122,9 @@ def test_a_state_may_be_set_from_within_a_fit():
 def test_the_optimizer_state_of_another_optimizer_is_refused():
     model, other = _model(), _model()
     other.compile("sgd", "mse")
-    message = r"The optimizer state has \d+ arrays, expected 2 of the structure.*Compile and freeze the model as it was"
+    message = (
+        r"The optimizer state has \d+ arrays, expected 2 of the structure.*Compile and freeze the model as"
+    )
     with pytest.raises(ValueError, match=message):
         other.set_state(model.get_state())
 
