@@ -268,7 +268,8 @@ class Layer(nnx.Module):
         if initializer is None:
             initializer = "glorot_uniform" if jnp.issubdtype(dtype, jnp.inexact) else "zeros"
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
-        make = initializers.as_init(initializer)
+        resolved: Any = initializers.get(initializer)
+        make = initializers.as_init(resolved)
         metadata = {} if name is None else {"weight_name": name}
         kind = nnx.Param if trainable else nnx.Variable
         variable: Any = kind(make(random.next_key(), shape, dtype), **metadata)
