@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from easyflax.initializers.base import Initializer as Initializer
 from easyflax.initializers.base import RandomInitializer as RandomInitializer
-from easyflax.initializers.base import as_init as as_init
 from easyflax.initializers.constants import Array as Array
 from easyflax.initializers.constants import Constant as Constant
 from easyflax.initializers.constants import Constant as constant
@@ -39,6 +38,7 @@ from easyflax.initializers.distributions import TruncatedNormal as truncated_nor
 from easyflax.initializers.distributions import VarianceScaling as VarianceScaling
 from easyflax.initializers.distributions import VarianceScaling as variance_scaling
 from easyflax.initializers.distributions import compute_fans as compute_fans
+from easyflax.initializers.keyed import as_init as as_init
 from easyflax.initializers.registry import deserialize as deserialize
 from easyflax.initializers.registry import get as get
 from easyflax.serialization import serialize as serialize

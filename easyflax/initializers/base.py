@@ -1,11 +1,8 @@
-"""What an initializer is, and how the layers of `easyflax.nnx` are given one."""
+"""What an initializer is."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +11,7 @@ from jax.typing import DTypeLike
 import easyflax.random as random
 from easyflax.serialization import Configured
 
-__all__ = ["Initializer", "KeyedInitializer", "RandomInitializer", "as_init"]
+__all__ = ["Initializer", "RandomInitializer"]
 
 Shape = Sequence[int]
 
@@ -65,50 +62,3 @@ class RandomInitializer(Initializer):
             self._own_seed = random.next_seed() if self._own_seed is None else self._own_seed
             seed = self._own_seed
         return self.draw(random.as_key(seed), tuple(shape), jnp.float32 if dtype is None else dtype)
-
-
-@dataclass(frozen=True)
-class KeyedInitializer:
-    """An initializer in the form that jax and the layers of `easyflax.nnx` call: `(key, shape, dtype)`.
-
-    Two of equal initializers are equal, so that equal layers have equal structure.
-    """
-
-    initializer: Callable[..., Any]
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        initializer = self.initializer
-        if isinstance(initializer, RandomInitializer) and initializer.seed is None:
-            return initializer.draw(key, tuple(shape), dtype)
-        return jnp.asarray(initializer(tuple(shape), dtype=dtype), dtype)
-
-
-def as_init(initializer: Callable[..., Any]) -> Callable[..., jax.Array]:
-    """Returns `initializer` as a function `(key, shape, dtype)`, for `kernel_init=` of the layers of `nnx`.
-
-    Args:
-        initializer: called as in Keras, `(shape, dtype)`, or as in jax, `(key, shape, dtype)`.
-
-    Examples:
-        >>> import jax
-        >>> from easyflax import initializers
-        >>> as_init(initializers.Ones())(jax.random.key(0), (2,), "float32").tolist()
-        [1.0, 1.0]
-    """
-    if isinstance(initializer, KeyedInitializer) or _takes_key(initializer):
-        return initializer
-    return KeyedInitializer(initializer)
-
-
-def _takes_key(initializer: Callable[..., Any]) -> bool:
-    """Whether a callable has the form of jax's initializers: a key first, or three arguments of its own."""
-    if isinstance(initializer, Initializer):
-        return False
-    try:
-        parameters = list(inspect.signature(initializer).parameters.values())
-    except (TypeError, ValueError):  # compiled functions may have no signature
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional or positional[0].name == "shape":
-        return False
-    return positional[0].name in ("key", "rng", "rngs", "rng_key") or len(positional) >= 3

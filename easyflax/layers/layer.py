@@ -25,14 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import easyflax.nnx as nnx
-from easyflax import constraints, initializers, random, regularizers
+from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.layers import abstract, freezing, weight_order
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.loss_term import add_loss, collecting_losses, is_collecting, loss_terms
 from easyflax.naming import snake_case
 from easyflax.nnx.core.naming import describe
-from easyflax.serialization import serialize
+from easyflax.serialization import deserialize, serialize
 
 Shape = tuple[int | None, ...]
 
@@ -121,7 +121,7 @@ class Layer(nnx.Module):
         if activity_regularizer is not None:
             self.activity_regularizer = regularizers.get(activity_regularizer)
         if dtype is not None:
-            self.dtype_policy = resolve_policy(dtype).name
+            self.dtype_policy = resolve_policy(deserialize(dtype)).name
         if not trainable:
             self.trainable = False
 
@@ -427,7 +427,8 @@ class Layer(nnx.Module):
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy}
         for name in _init_parameters(type(self)):
             if name not in (*config, "activity_regularizer", "input_shape") and hasattr(self, name):
-                config[name] = serialize(getattr(self, name))
+                value = getattr(self, name)
+                config[name] = activations.serialize(value) if callable(value) else serialize(value)
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = serialize(self.activity_regularizer)
         return config
