@@ -315,17 +315,18 @@ class Trainer:
             weights_only: leaves out random streams, optimizer and step count.
 
         Returns:
-            `{"params": {path: array}, "other": {path: array}}`, and `"opt_state"` and `"counters": {"step":
-            int32}`.
+            `{"params": {path: array}, "other": {path: array}}`, frozen parameters among the params, and
+            `"opt_state"` and `"counters": {"step": int32}`.
 
         Raises:
             NotCompiledError: without `weights_only`, `compile` was not called.
         """
         binding = self._binding()
         variables = weights.by_path(binding, with_rngs=not weights_only)
+        params = binding.params.keys() | binding.frozen.keys()
         state: dict[str, Any] = {
-            "params": {name: value for name, value in variables.items() if name in binding.params},
-            "other": {name: value for name, value in variables.items() if name in binding.other},
+            "params": {name: value for name, value in variables.items() if name in params},
+            "other": {name: value for name, value in variables.items() if name not in params},
         }
         if weights_only:
             return state

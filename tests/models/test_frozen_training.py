@@ -8,6 +8,7 @@ import pytest
 
 import easyflax.nnx as nnx
 import easyflax.optimizers
+from easyflax.callbacks import ModelCheckpoint
 from easyflax.distribution import DataParallel
 from easyflax.models import Model
 from easyflax.train.callback import Callback
@@ -164,6 +165,16 @@ def test_freezing_by_hand_of_the_optimizer_agrees():
     theirs.compile(masked, "mse")
     ours.module.a.trainable = False
     assert _fit(ours) == pytest.approx(_fit(theirs), rel=1e-6)
+
+
+def test_a_checkpoint_of_weights_does_not_depend_on_what_is_frozen(tmp_path):
+    frozen, thawed = _model("adam"), _model("adam")
+    frozen.module.body.trainable = False
+    _fit(frozen, callbacks=[ModelCheckpoint(tmp_path, save_weights_only=True)])
+    thawed.load_checkpoint(tmp_path)
+    assert all(map(np.array_equal, frozen.get_weights(), thawed.get_weights()))
+    with pytest.raises(ValueError, match="Compile and freeze the model as it was when the state was taken"):
+        thawed.set_state(frozen.get_state())
 
 
 def test_everything_frozen_or_nothing_there_is_nothing_to_train():
