@@ -14,10 +14,10 @@ import jax
 import easyflax.nnx as nnx
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
+from easyflax.layers.symbolic import Step, Symbolic
 from easyflax.models.inputs import InputNest
 from easyflax.models.naming import named
 from easyflax.models.sorting import sorted_functions, sorted_steps
-from easyflax.layers.symbolic import Step, Symbolic
 
 __all__ = ["Graph"]
 

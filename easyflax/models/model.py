@@ -9,26 +9,35 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax.errors import unknown_name_message
-from easyflax.interop.flax_nnx import adapt_if_flax
+from easyflax.interop.flax_nnx import FlaxModule, adapt_if_flax, refresh_mirrors, sync_mirrors
 from easyflax.layers import abstract, weight_order
 from easyflax.layers.building import build_on
 from easyflax.layers.calling import call_plain
 from easyflax.layers.layer import Layer
+from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.children import Children, named_layers
 from easyflax.models.graph import Graph
 from easyflax.models.summary import print_summary, specs_of_rows
-from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.trainer import Run, Trainer
 from easyflax.naming import snake_case
 
 __all__ = ["Model"]
 
 
-class _Itself:
-    """A model that holds no other module is what is trained; an attribute `module` goes before this."""
+class _Module:
+    """The attribute `module`: the one that was given, also if that is of Flax; else the model itself."""
 
     def __get__(self, model: Any, owner: Any) -> Any:
-        return self if model is None else model
+        if model is None:
+            return self
+        module = vars(model).get("module", model)
+        return module.module if isinstance(module, FlaxModule) else module
+
+    def __set__(self, model: Any, module: Any) -> None:
+        vars(model)["module"] = module
+
+    def __delete__(self, model: Any) -> None:
+        del vars(model)["module"]
 
 
 class Model(Trainer, Layer):
@@ -70,7 +79,7 @@ class Model(Trainer, Layer):
     __slots__ = ("_kept_run",)  # no part of the structure
 
     __wraps__ = "module"  # its name is left out of the paths in messages
-    module = _Itself()
+    module = _Module()
     layers = Children()
 
     def __init__(
@@ -104,14 +113,14 @@ class Model(Trainer, Layer):
         """Calls the module: as it is, or in the mode that `training=` tells."""
         if not self._is_wrapper:
             return Layer.__call__(self, *args, **kwargs)
-        if isinstance(self.module, Layer):
-            return self.module(*args, **kwargs)
-        return call_plain(self.module, args, kwargs)
+        if isinstance(self.trained_module, Layer):
+            return self.trained_module(*args, **kwargs)
+        return call_plain(self.trained_module, args, kwargs)
 
     def call_with_mask(self, inputs: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Returns the outputs and their masks, from inputs and their masks."""
-        if self._is_wrapper and isinstance(self.module, Layer):
-            return self.module.call_with_mask(inputs, mask, **kwargs)
+        if self._is_wrapper and isinstance(self.trained_module, Layer):
+            return self.trained_module.call_with_mask(inputs, mask, **kwargs)
         return Layer.call_with_mask(self, inputs, mask, **kwargs)
 
     def _in_compute_dtype(self, tree: Any) -> Any:
@@ -127,7 +136,7 @@ class Model(Trainer, Layer):
     @property
     def trained_module(self) -> Any:
         """What is trained: the module that was given, or the model itself."""
-        return self.module if self._is_wrapper else self
+        return vars(self)["module"] if self._is_wrapper else self
 
     # -- building
 
@@ -135,7 +144,7 @@ class Model(Trainer, Layer):
     def built(self) -> bool:
         """Whether the weights are there."""
         if self._is_wrapper:
-            return getattr(self.module, "built", True) is not False
+            return getattr(self.trained_module, "built", True) is not False
         return vars(self).get("built", False)
 
     @built.setter
@@ -159,7 +168,7 @@ class Model(Trainer, Layer):
     def build_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Builds the model for a call with these arguments."""
         if self._is_wrapper:
-            self.module.build_for(args, kwargs)
+            self.trained_module.build_for(args, kwargs)
         else:
             Layer.build_for(self, args, kwargs)
 
@@ -264,6 +273,7 @@ class Model(Trainer, Layer):
     @property
     def weights(self) -> list[nnx.Variable[Any]]:
         """All weights, in the order of `layers`, without the state of random streams."""
+        refresh_mirrors(self.trained_module)
         return weight_order.ordered_weights(self.trained_module)
 
     def set_weights(self, weights: Any) -> None:
@@ -272,7 +282,9 @@ class Model(Trainer, Layer):
         Raises:
             ValueError: their number, a shape or a dtype differs, or the model is not built.
         """
+        mirrors = refresh_mirrors(self.trained_module)
         weight_order.set_weights(self.trained_module, weights)
+        sync_mirrors(mirrors)
 
     @property
     def _run(self) -> Run:

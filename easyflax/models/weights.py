@@ -45,6 +45,7 @@ def set_arrays(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:
     }
     for name, value in values.items():
         variables[name].set_raw_value(value)
+    binding.sync()
 
 
 def set_all(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:

@@ -24,6 +24,7 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax.distribution import DataParallel
+from easyflax.interop.flax_nnx import refresh_mirrors, sync_mirrors
 from easyflax.layers.freezing import frozen_variables, set_mode
 from easyflax.layers.loss_term import collecting_losses, loss_terms
 from easyflax.nnx.core.variables import give_back, lend
@@ -44,10 +45,12 @@ class Binding:
         other: likewise for everything else: frozen parameters, other variables, and arrays that are plain
             attributes. Values that modules `sow` are left out: they belong to one call.
         takes_rngs: whether `apply` uses a key, for the argument `rngs=` of the module's `__call__`.
+        mirrors: the modules in it that stand for modules of Flax.
     """
 
     def __init__(self, module: nnx.Module):
         self._module = module
+        self.mirrors = refresh_mirrors(module)
         self.graphdef, kept = _split_without_sown(module)
         self._paths = {path_name(path): path for path, _ in kept}
         frozen = frozen_variables(module)
@@ -124,6 +127,16 @@ class Binding:
         if plain:
             state = nnx.from_flat_state([(self._paths[name], values[name]) for name in plain])
             nnx.update(self._module, state)
+        self.sync()
+
+    def sync(self) -> None:
+        """Brings modules of Flax and their mirrors in step."""
+        sync_mirrors(self.mirrors)
+
+    def pull(self) -> None:
+        """Takes over what was set in modules of Flax; that ends the loan if there is anything."""
+        for mirror in self.mirrors:
+            mirror.pull()
 
     def check_unchanged(self) -> None:
         """Raises if the module has other variables by now; costs little and fetches no values.
@@ -195,6 +208,7 @@ class Loan:
         Raises:
             ValueError: a new value has another shape than the variable had.
         """
+        self._binding.sync()
         held = {name: variable.get_raw_value() for name, variable in self._variables.items()}
         changed = {name: value for name, value in held.items() if value is not self._handed_out[name]}
         checked = {name: _checked(name, value, self._handed_out[name]) for name, value in changed.items()}
@@ -219,6 +233,7 @@ class Loan:
         self.is_out = False
         for name, variable in self._variables.items():
             give_back(variable, values[name])
+        self._binding.sync()
 
 
 def path_name(path: tuple[Any, ...]) -> str:

@@ -85,6 +85,7 @@ def run_epochs(
         logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
         if plan.validation and plan.validation.is_due(epoch):
             logs |= _validate(session, plan.validation, callbacks, interrupts)
+        session.show()
         callbacks.call("on_epoch_end", epoch, logs)
         if should_stop():
             break

@@ -75,8 +75,14 @@ class Session:
         """
         self.binding.check_unchanged()
 
+    def show(self) -> None:
+        """Gives modules of Flax the present values: nothing tells when somebody looks at those."""
+        if self.binding.mirrors and self._loan.is_out:
+            self._loan.fetch()
+
     def train(self, batch: Batch) -> Packed:
         """Does one step; returns, without waiting for it, the packed logs that it leaves on the device."""
+        self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
         self.state, logs = self.steps.train(self.state, self.layout.put_batch(batch))
@@ -86,6 +92,7 @@ class Session:
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the live params and other variables, on the devices; the next step deletes them."""
+        self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
         return self.state.params, self.state.other

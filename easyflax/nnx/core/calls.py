@@ -174,6 +174,21 @@ def is_recording() -> bool:
     return _is_recording.get()
 
 
+def noted_call(module: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns `call(*args, **kwargs)`, noted as a call of `module` where those are recorded.
+
+    For a module that stands for an object of another library, which is called in its place.
+    """
+    mark = vars(module).get(_MARK)
+    if mark is None:
+        return call(*args, **kwargs)
+
+    def method(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    return mark.recorder.call(mark.path, "__call__", method, module, args, kwargs)
+
+
 def gets_recorded(cls: type) -> bool:
     """Says whether calls of instances of `cls` are noted by `recorded_calls`."""
     return issubclass(cls, Pytree) and not issubclass(cls, Dict) and cls is not List
