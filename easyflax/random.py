@@ -1,6 +1,6 @@
 """The seed of everything that is given none, and Keras's functions that draw random arrays.
 
-The n-th key of the global seed is `jax.random.fold_in(jax.random.key(seed), n)`. The counter is a Python
+The n-th key of the global seed is what `np.random.SeedSequence([seed, n])` gives. The counter is a Python
 number: a key can be asked for anywhere, also while jax traces a function, where it becomes a constant of the
 compiled program. Layers that draw at every call hold a `SeedGenerator` (or `nnx.Rngs`), whose counter is
 a variable.
@@ -10,6 +10,7 @@ An integer seed, and a `SeedGenerator`, give the numbers that Keras gives for th
 
 from __future__ import annotations
 
+import functools
 import random as _python_random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ __all__ = [
     "shuffle",
     "truncated_normal",
     "uniform",
+    "weight_keys",
     "without_counting",
 ]
 
@@ -95,7 +97,29 @@ def get_global_seed() -> int:
 
 def next_key() -> jax.Array:
     """Returns the next key of the global seed."""
-    return jax.random.fold_in(jax.random.key(_GLOBAL.seed), _GLOBAL.advance())
+    words = np.random.SeedSequence([_GLOBAL.seed, _GLOBAL.advance()]).generate_state(_words_of_a_key())
+    return jax.random.wrap_key_data(words)  # type: ignore[arg-type]  # a NumPy array will do
+
+
+def _words_of_a_key() -> int:
+    """Returns how many numbers of 32 bits make a key of the default kind."""
+    return _words_of(jax.config.jax_default_prng_impl)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _words_of(kind: str) -> int:
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=kind))).size
+
+
+class _WeightKeys:
+    """See `weight_keys`."""
+
+    def params(self) -> jax.Array:
+        return next_key()
+
+
+# Stands for `nnx.Rngs` where a layer only draws its first weights, with keys of the global seed.
+weight_keys: Any = _WeightKeys()
 
 
 @contextmanager

@@ -6,7 +6,8 @@ copies of is then built in the same way, outside of the trace. That may bring up
 which is why it is repeated until nothing is left.
 
 Axes that are free, None in a shape, stand for any size. The call is traced for two sizes: what differs
-between the two outputs is free in the output.
+between the two outputs is free in the output. One time is enough where nothing but the first axis is free,
+and the output has the size that stood for it there, and no other size that might depend on it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ __all__ = [
     "specs_of_shapes",
 ]
 
-# For the first axis, and for others; with many divisors, since networks halve and reshape.
-_SIZES = ((240, 960), (480, 1920))
+# For the first axis, and for others; with many divisors, since networks halve and reshape. Of the first one
+# there is a rare prime factor, too.
+_RARE = 17
+_SIZES = ((240 * _RARE, 960), (480 * _RARE, 1920))
 
 
 def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -45,7 +48,7 @@ def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) ->
         `jax.ShapeDtypeStruct`s, None for free axes, in the nesting of the output.
     """
     leaves, structure = jax.tree.flatten((tuple(args), kwargs), is_leaf=_is_leaf)
-    is_free = any(None in leaf.shape for leaf in leaves if is_spec(leaf))
+    shapes = [leaf.shape for leaf in leaves if is_spec(leaf)]
     while True:
         waiting: list[Any] = []
         outputs = [_traced(call, leaves, structure, _SIZES[0], waiting)]
@@ -53,9 +56,17 @@ def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) ->
             break
         for layer, layer_args, layer_kwargs in waiting:
             layer.build_for(layer_args, layer_kwargs)
-    if is_free:
-        outputs.append(_traced(call, leaves, structure, _SIZES[1], []))
-    return jax.tree.map(_with_free_axes, *outputs)
+    if any(None in shape[1:] for shape in shapes):
+        is_certain = False
+    elif any(None in shape for shape in shapes):
+        is_certain = all(_keeps_first_axis(output) for output in jax.tree.leaves(outputs[0]))
+    else:
+        return outputs[0]
+    if is_certain:
+        return jax.tree.map(
+            lambda spec: jax.ShapeDtypeStruct((None, *spec.shape[1:]), spec.dtype), outputs[0]
+        )
+    return jax.tree.map(_with_free_axes, outputs[0], _traced(call, leaves, structure, _SIZES[1], []))
 
 
 def free_axes_stand_for(args: Any) -> str:
@@ -150,9 +161,12 @@ def _with_sizes(spec: Any, sizes: tuple[int, int]) -> Any:
     return jax.ShapeDtypeStruct(shape, spec.dtype)
 
 
-def _with_free_axes(output: Any, *others: Any) -> Any:
-    shape = [
-        None if any(size != other for other in sizes) else size
-        for size, *sizes in zip(output.shape, *(other.shape for other in others), strict=True)
-    ]
-    return jax.ShapeDtypeStruct(tuple(shape), output.dtype)
+def _keeps_first_axis(output: Any) -> bool:
+    """Says whether an output surely has the first axis of the inputs, and no other that depends on it."""
+    first, *others = output.shape or (0,)
+    return first == _SIZES[0][0] and all(size % _RARE for size in others)
+
+
+def _with_free_axes(output: Any, other: Any) -> Any:
+    pairs = zip(output.shape, other.shape, strict=True)
+    return jax.ShapeDtypeStruct(tuple(size if size == again else None for size, again in pairs), output.dtype)

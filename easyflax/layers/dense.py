@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
-from easyflax import activations, constraints, initializers, regularizers
+from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.layers.layer import Layer, Shape, attach
 from easyflax.nnx.layers import checks
 
@@ -80,7 +80,7 @@ class Dense(Layer, nnx.Linear):
             param_dtype=self.variable_dtype,
             kernel_init=initializers.as_init(self.kernel_initializer),
             bias_init=initializers.as_init(self.bias_initializer),
-            rngs=self.make_rngs(),
+            rngs=random.weight_keys,
         )
         attach(self.kernel, regularizer=self.kernel_regularizer, constraint=self.kernel_constraint)
         if self.bias is not None:

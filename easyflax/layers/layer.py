@@ -313,8 +313,8 @@ class Layer(nnx.Module):
 
     @property
     def variables(self) -> list[nnx.Variable[Any]]:
-        """As `weights`."""
-        return self.weights
+        """The weights, and the state of random streams after them."""
+        return [*self.weights, *weight_order.random_state(self)]
 
     @property
     def trainable_variables(self) -> list[nnx.Variable[Any]]:
@@ -323,8 +323,34 @@ class Layer(nnx.Module):
 
     @property
     def non_trainable_variables(self) -> list[nnx.Variable[Any]]:
-        """As `non_trainable_weights`."""
-        return self.non_trainable_weights
+        """The variables that no gradient changes, the state of random streams among them."""
+        return [*self.non_trainable_weights, *weight_order.random_state(self)]
+
+    def stateless_call(
+        self, trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
+    ) -> tuple[Any, list[Any]]:
+        """Calls the layer as a pure function of its variables, for `jax.grad` and `jax.jit`.
+
+        Args:
+            trainable_variables: arrays in the order of the property, or those variables themselves.
+            non_trainable_variables: likewise.
+            *args: as for a call.
+            **kwargs: likewise.
+
+        Returns:
+            what a call returns, and the non-trainable variables after it.
+
+        Raises:
+            ValueError: the numbers of variables differ, or the layer is not built.
+        """
+        weight_order.check_built(self, "stateless_call")
+        copy = nnx.clone(self)
+        held = [copy.trainable_variables, copy.non_trainable_variables]
+        for variables, values in zip(held, (trainable_variables, non_trainable_variables), strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.set_raw_value(value.get_raw_value() if isinstance(value, nnx.Variable) else value)
+        outputs = copy(*args, **kwargs)
+        return outputs, [variable.get_raw_value() for variable in held[1]]
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the weights as NumPy arrays, in the order of `weights`."""

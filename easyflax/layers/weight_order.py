@@ -18,7 +18,15 @@ import numpy as np
 import easyflax.nnx as nnx
 from easyflax.nnx.core.module import sorted_items
 
-__all__ = ["check_built", "children", "order_of", "ordered_paths", "ordered_weights", "set_weights"]
+__all__ = [
+    "check_built",
+    "children",
+    "order_of",
+    "ordered_paths",
+    "ordered_weights",
+    "random_state",
+    "set_weights",
+]
 
 
 def order_of(layer: Any) -> tuple[str, ...]:
@@ -40,6 +48,11 @@ def ordered_paths(module: Any) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]
         if not isinstance(variable, nnx.RngState | nnx.Intermediate):
             found.setdefault(id(variable), (path, variable))
     return list(found.values())
+
+
+def random_state(module: Any) -> list[nnx.Variable[Any]]:
+    """Returns the variables that hold the state of random streams."""
+    return [variable for _, variable in nnx.iter_graph(module) if isinstance(variable, nnx.RngState)]
 
 
 def check_built(layer: Any, call: str) -> None:

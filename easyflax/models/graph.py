@@ -15,7 +15,7 @@ import easyflax.nnx as nnx
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import Step, Symbolic
-from easyflax.models.inputs import InputNest
+from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named
 from easyflax.models.sorting import sorted_functions, sorted_steps
 
@@ -44,14 +44,14 @@ class Graph(Layer):
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         super().__init__()
-        nest = InputNest(inputs)
+        given, nest = flat_inputs(inputs), InputNest(inputs)
         values, structure = _symbolic_outputs(outputs)
-        steps = sorted_steps(nest.values, values)
-        functions = sorted_functions(nest.values, steps, values)
+        steps = sorted_steps(given, values)
+        functions = sorted_functions(given, steps, values)
         self.layers = nnx.Dict(named(one for one in functions if isinstance(one, nnx.Module)))
         names = {id(module): name for name, module in self.layers.items()}
-        nest.names = [names[id(value.step.function)] for value in nest.values]
-        slots = _Slots(names, nest.values)
+        nest.names = [names[id(value.step.function)] for value in given]
+        slots = _Slots(names, given)
         calls = [slots.add(step) for step in steps]
         self._program = Program(nest, calls, [slots.places[id(value)] for value in values], structure)
         self.constants = nnx.List(slots.constants)

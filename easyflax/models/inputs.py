@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from easyflax.layers.symbolic import Symbolic
 
-__all__ = ["InputNest"]
+__all__ = ["InputNest", "flat_inputs"]
 
 
 class InputNest:
@@ -24,28 +24,17 @@ class InputNest:
         ValueError: there is none, or one twice.
 
     Attributes:
-        values: the symbolic values, in order; of a dict in the order of its sorted keys.
+        shapes: in order, None for free axes; of a dict in the order of its sorted keys.
+        dtypes: likewise.
         names: set by the graph: by which a dict is matched.
     """
 
     def __init__(self, inputs: Any) -> None:
-        self.values: list[Any]
-        self.values, self._structure = jax.tree.flatten(
-            inputs, is_leaf=lambda leaf: isinstance(leaf, Symbolic)
-        )
-        for value in self.values:
-            if not isinstance(value, Symbolic):
-                raise TypeError(
-                    f"Model: got {type(value).__name__} among the inputs, expected values that "
-                    "ef.Input(shape) returns, or inner ones of another model."
-                )
-        if len({id(value) for value in self.values}) < max(len(self.values), 1):
-            raise ValueError(
-                f"Model: got {len(self.values)} inputs, expected at least one, and none twice. Pass what "
-                "ef.Input(shape) returns."
-            )
-        self._keys = sorted(inputs) if isinstance(inputs, dict) else None
+        values = flat_inputs(inputs)
+        self.shapes = [value.shape for value in values]
+        self.dtypes = [value.dtype for value in values]
         self.names: list[str] = []
+        self._keys = sorted(inputs) if isinstance(inputs, dict) else None
 
     def arrays_of(self, feed: Any) -> list[Any]:
         """Returns the arrays for `values`.
@@ -58,7 +47,8 @@ class InputNest:
             ValueError: an array is missing, or its shape does not fit.
         """
         found = self._found(feed)
-        return [_fitting(array, value, name) for array, value, name in zip(found, self.values, self.names)]
+        stated = zip(self.shapes, self.dtypes, self.names, strict=True)
+        return [_fitting(array, *each) for array, each in zip(found, stated, strict=True)]
 
     def _found(self, feed: Any) -> Sequence[Any]:
         if isinstance(feed, dict):
@@ -71,27 +61,49 @@ class InputNest:
                 )
             return [feed[name] for name in names]
         leaves = jax.tree.leaves(feed, is_leaf=lambda leaf: leaf is None)
-        if len(leaves) != len(self.values):
+        if len(leaves) != len(self.shapes):
             raise ValueError(
-                f"The model was called on {len(leaves)} arrays, expected {len(self.values)}: {self.names}. "
+                f"The model was called on {len(leaves)} arrays, expected {len(self.shapes)}: {self.names}. "
                 "Pass them in one list in this order, or in a dict by name."
             )
         return leaves
 
 
-def _fitting(array: Any, value: Symbolic, name: str) -> Any:
-    """Returns `array` in the dtype and with the number of axes of `value`."""
+def flat_inputs(inputs: Any) -> list[Symbolic]:
+    """Returns the symbolic values of a nesting.
+
+    Raises:
+        TypeError: there is something else among them.
+        ValueError: there is none, or one twice.
+    """
+    values = jax.tree.leaves(inputs, is_leaf=lambda leaf: leaf is None or isinstance(leaf, Symbolic))
+    for value in values:
+        if not isinstance(value, Symbolic):
+            raise TypeError(
+                f"Model: got {type(value).__name__} among the inputs, expected values that ef.Input(shape) "
+                "returns, or inner ones of another model."
+            )
+    if len({id(value) for value in values}) < max(len(values), 1):
+        raise ValueError(
+            f"Model: got {len(values)} inputs, expected at least one, and none twice. Pass what "
+            "ef.Input(shape) returns."
+        )
+    return values
+
+
+def _fitting(array: Any, shape: tuple[int | None, ...], dtype: Any, name: str) -> Any:
+    """Returns `array` in a dtype, and with as many axes as `shape`, if it differs by a last one of size 1."""
     array = jnp.asarray(array)
-    if array.ndim == value.ndim - 1 and value.shape[-1] == 1:
+    if array.ndim == len(shape) - 1 and shape[-1] == 1:
         array = array[..., None]
-    elif array.ndim == value.ndim + 1 and array.shape[-1] == 1:
+    elif array.ndim == len(shape) + 1 and array.shape[-1] == 1:
         array = array[..., 0]
-    fits = array.ndim == value.ndim and all(
-        size is None or size == got for size, got in zip(value.shape, array.shape, strict=True)
+    fits = array.ndim == len(shape) and all(
+        size is None or size == got for size, got in zip(shape, array.shape, strict=True)
     )
     if not fits:
         raise ValueError(
             f"The model was called on an array of shape {array.shape} for the input '{name}', expected "
-            f"{value.shape}, where None is any size. Reshape the array, or change the shape of ef.Input."
+            f"{shape}, where None is any size. Reshape the array, or change the shape of ef.Input."
         )
-    return array if array.dtype == value.dtype else array.astype(value.dtype)
+    return array if array.dtype == dtype else array.astype(dtype)

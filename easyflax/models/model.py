@@ -10,7 +10,7 @@ import jax
 import easyflax.nnx as nnx
 from easyflax.errors import unknown_name_message
 from easyflax.interop.flax_nnx import FlaxModule, adapt_if_flax, refresh_mirrors, sync_mirrors
-from easyflax.layers import abstract, weight_order
+from easyflax.layers import abstract, freezing, weight_order
 from easyflax.layers.building import build_on
 from easyflax.layers.calling import call_plain
 from easyflax.layers.layer import Layer
@@ -275,6 +275,16 @@ class Model(Trainer, Layer):
         """All weights, in the order of `layers`, without the state of random streams."""
         refresh_mirrors(self.trained_module)
         return weight_order.ordered_weights(self.trained_module)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights, read when `fit` begins; setting it sets all layers inside."""
+        return vars(self.trained_module).get("trainable", True)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        freezing.set_trainable(self, value)
+        freezing.set_trainable(self.trained_module, value)
 
     def set_weights(self, weights: Any) -> None:
         """Sets the weights, in the order of `get_weights`; nothing is changed if they do not fit.
