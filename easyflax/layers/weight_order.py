@@ -126,6 +126,9 @@ def children(value: Any) -> list[tuple[Any, Any]]:
     """Returns `(name, value)` of the attributes of a module, or of the items of a container, in order."""
     if isinstance(value, nnx.Pytree):
         items = vars(value)
+        ordered = getattr(value, "ordered_layers", None)
+        if ordered is not None:  # a graph of layers, whose own dict may be sorted by name
+            items = {**items, "layers": ordered}
         first = [name for name in items.get("_weight_order", ()) if name in items]
         rest = [name for name, _ in sorted_items(value) if name not in first]
         return [(name, items[name]) for name in (*first, *rest)]

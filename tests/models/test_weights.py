@@ -6,6 +6,7 @@ import pytest
 import easyflax.nnx as nnx
 from easyflax.callbacks import ModelCheckpoint
 from easyflax.errors import CheckpointError, NotCompiledError
+from easyflax.layers import Dense, Input
 from easyflax.models import Model, Sequential
 from easyflax.train.callback import Callback
 
@@ -162,3 +163,15 @@ def test_variables_that_are_not_float32_keep_their_dtype():
     model = Model(module)
     model.set_weights([np.ones(3, np.float32), np.ones((4, 3), np.float32)])
     assert module.kernel.value.dtype == jnp.bfloat16
+
+
+def test_weights_of_a_functional_model_come_in_the_order_of_its_layers_also_in_copies():
+    x = Input((5,))
+    h = Dense(4, name="z")(x)
+    h = Dense(3, name="m")(h)
+    inner = Model(x, Dense(2, name="a")(h), name="y")
+    outer = Model(x, Dense(1, name="b")(inner(x)))
+    kernels = [(5, 4), (4, 3), (3, 2), (2, 1)]
+    for model in (outer, nnx.clone(outer)):
+        shapes = [weight.shape for weight in model.get_weights()]
+        assert shapes == [shape for kernel in kernels for shape in (kernel, kernel[1:])]
