@@ -32,6 +32,8 @@ from easyflax.errors import CheckpointError
 
 __all__ = ["load_weights", "save_weights"]
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # its first bytes
+
 
 def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Writes arrays to one file, all of it or none: an older file stays until this one is whole.
@@ -76,6 +78,12 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{os.fspath(path)} is no regular file, expected one that save_weights wrote. Check the path."
         )
     with open(path, "rb") as file:
+        if file.read(len(_HDF5)) == _HDF5:
+            raise CheckpointError(
+                f"{os.fspath(path)} is an HDF5 file, as Keras writes it, expected one of save_weights. "
+                "Load it in Keras, and hand the arrays over: model.set_weights(keras_model.get_weights())."
+            )
+        file.seek(0)
         try:
             return _read(file)
         except (ValueError, KeyError, TypeError, OverflowError) as error:

@@ -3,7 +3,8 @@ own."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import jax
 
@@ -11,13 +12,14 @@ import easyflax.nnx as nnx
 from easyflax.errors import unknown_name_message
 from easyflax.interop.flax_nnx import FlaxModule, adapt_if_flax, refresh_mirrors, sync_mirrors
 from easyflax.layers import abstract, freezing, weight_order
-from easyflax.layers.building import build_on
+from easyflax.layers.building import build_on, unbuilt
 from easyflax.layers.calling import call_plain
 from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.children import Children, named_layers
 from easyflax.models.graph import Graph
-from easyflax.models.summary import print_summary, specs_of_rows
+from easyflax.models.measures import specs_of_rows, with_free_rows
+from easyflax.models.summary import print_summary
 from easyflax.models.trainer import Run, Trainer
 from easyflax.naming import snake_case
 
@@ -81,6 +83,7 @@ class Model(Trainer, Layer):
     __wraps__ = "module"  # its name is left out of the paths in messages
     module = _Module()
     layers = Children()
+    _has_own_call: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -107,6 +110,10 @@ class Model(Trainer, Layer):
         if not trainable:
             self.trainable = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_own_call = cls.call is not Layer.call or cls.__call__ is not Model.__call__
+
     # -- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -130,8 +137,7 @@ class Model(Trainer, Layer):
     def _is_wrapper(self) -> bool:
         """Whether another module is trained: there is one, and the class does not say itself what a call
         does."""
-        cls = type(self)
-        return "module" in vars(self) and cls.call is Layer.call and cls.__call__ is Model.__call__
+        return "module" in vars(self) and not self._has_own_call
 
     @property
     def trained_module(self) -> Any:
@@ -255,18 +261,54 @@ class Model(Trainer, Layer):
             raise ValueError(unknown_name_message("layer", str(name), layers))
         return layers[name]
 
-    def summary(self, input_shape: Any = None) -> None:
-        """Prints a table of the layers: path, type, output shape, parameters.
+    def summary(
+        self,
+        input_shape: Any = None,
+        line_length: int | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+        *,
+        flops: bool = False,
+    ) -> None:
+        """Prints a table of the layers: name and type, output shape, parameters, what each is connected to.
+
+        Layers of a model within the model are one row, as are those of a layer. Of other modules each one
+        that holds variables has a row, under its path. A layer that is called several times has one row.
 
         Args:
-            input_shape: shape of one row, such as `(28, 28, 1)`, or a nesting of shapes; by default that of
-                the data last seen. Without either no output shapes are shown.
+            input_shape: shape of one row, such as `(28, 28, 1)`, None for free axes, or a nesting of shapes;
+                a `jax.ShapeDtypeStruct` for another dtype than float32. The model is built for it where it
+                has no weights yet. By default that of `ef.Input` or of the data last seen; without either,
+                no output shapes are known.
+            line_length: characters of a line; by default as many as there are.
+            print_fn: called with the whole text, instead of printing it.
+            expand_nested: shows the layers of models within the model, too.
+            show_trainable: adds a column that says whether a layer is trained.
+            layer_range: names, or regular expressions, of the first and the last layer to be shown.
+            flops: adds the floating-point operations of one call of each layer for one row of input, as XLA
+                counts them in inference mode, and those of the whole model.
 
         Raises:
-            ValueError: the model cannot be called on such an input.
+            ValueError: the model has no weights yet and no `input_shape` is given, or cannot be called on
+                such an input; `layer_range` names no layer; or `flops` are asked for and the shape is not
+                known.
         """
-        specs = self._run.input_specs if input_shape is None else specs_of_rows(input_shape)
-        print_summary(self.trained_module, specs)
+        specs = with_free_rows(self._run.input_specs) if input_shape is None else specs_of_rows(input_shape)
+        if input_shape is not None:
+            build_on(self.trained_module, specs)
+        self._require_built("summary")
+        print_summary(
+            self,
+            specs,
+            line_length=line_length,
+            print_fn=print_fn,
+            expand_nested=expand_nested,
+            show_trainable=show_trainable,
+            layer_range=layer_range,
+            flops=flops,
+        )
 
     # -- weights
 
@@ -295,6 +337,27 @@ class Model(Trainer, Layer):
         mirrors = refresh_mirrors(self.trained_module)
         weight_order.set_weights(self.trained_module, weights)
         sync_mirrors(mirrors)
+
+    def count_params(self) -> int:
+        """Returns how many numbers the weights hold.
+
+        Raises:
+            ValueError: the model is not built.
+        """
+        self._require_built("count_params")
+        return Layer.count_params(self)
+
+    def _require_built(self, call: str) -> None:
+        """Raises if a layer has no weights yet.
+
+        Raises:
+            ValueError: that is so.
+        """
+        waiting = [module for _, module in unbuilt(self)]
+        if all(isinstance(module, Model) and type(module).build is Model.build for module in waiting):
+            for module in reversed(waiting):  # nothing in them waits for the shape of an input
+                module.build_for((), {})
+        weight_order.check_built(self, call)
 
     @property
     def _run(self) -> Run:

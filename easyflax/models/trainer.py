@@ -64,6 +64,7 @@ class Trainer:
 
     trained_module: Any
     _run: Run
+    _require_built: Callable[[str], None]
 
     @property
     def stop_training(self) -> bool:
@@ -292,21 +293,56 @@ class Trainer:
         """Training steps done since `compile`, over all calls of `fit`."""
         return self._run.compiled.engine.steps_done if self._run.compiled else 0
 
+    def optimizer_state_if_any(self) -> Any:
+        """Returns the optimizer's state, None before any training."""
+        if self._run.compiled is None or not self.step:
+            return None
+        return self._run.compiled.engine.opt_state(self._binding())
+
     # -- weights and state, out and in
 
-    def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Writes the weights into one file, by path in the model."""
-        checkpoint.save_weights(path, weights.by_path(self._binding()))
+    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Writes the weights into one file, frozen ones too, under the names of the layers.
 
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Reads weights that `save_weights` of an equal model wrote.
+        Args:
+            filepath: of the file. It is in a format of our own, that of safetensors, whatever it is called;
+                `"model.weights.h5"` will do, too.
+            overwrite: whether a file that is there is replaced.
+
+        Raises:
+            FileExistsError: there is one, and it is not to be replaced.
+            ValueError: the model is not built.
+        """
+        self._require_built("save_weights")
+        if not overwrite and os.path.exists(filepath):
+            raise FileExistsError(
+                f"save_weights: {os.fspath(filepath)} exists, expected a new path with overwrite=False. Pass "
+                "another one, or overwrite=True."
+            )
+        checkpoint.save_weights(filepath, weights.by_name(self.trained_module, self._binding()))
+
+    def load_weights(
+        self, filepath: str | os.PathLike[str], skip_mismatch: bool = False, *, by_name: bool = False
+    ) -> None:
+        """Reads weights that `save_weights` of this model wrote, or of another one.
+
+        Args:
+            filepath: of the file.
+            skip_mismatch: leaves weights as they are that the file does not have in their shape, and says so
+                in a warning, instead of raising.
+            by_name: gives each layer the weights of the one of its name, wherever that was in the other
+                model; layers without one stay as they are. By default the whole way to the layer counts.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: the file is damaged.
-            ValueError: it is of another model.
+            CheckpointError: the file is damaged, or no other than `save_weights` wrote it.
+            ValueError: names or shapes differ, or the model is not built.
         """
-        weights.set_all(self._binding(), checkpoint.load_weights(path), "load_weights")
+        self._require_built("load_weights")
+        arrays = checkpoint.load_weights(filepath)
+        weights.set_from_file(
+            self.trained_module, self._binding(), arrays, skip_mismatch=skip_mismatch, by_name=by_name
+        )
 
     def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
         """Returns everything that training changes, as nested dicts of arrays that it never deletes.

@@ -116,13 +116,17 @@ def _check_method(obj: Any, method: str) -> None:
 
 
 def trace_calls(
-    obj: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], measures: Iterable[str] = ()
+    obj: Any,
+    method: str | Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    measures: Iterable[str] = (),
 ) -> list[CallInfo]:
     """Calls a method of `obj` on shapes alone and returns the calls that `obj` and the modules below get.
 
     Args:
         obj: a module; it is only read.
-        method: the name of its method.
+        method: the name of its method, or a function that is called on `obj`.
         args: the method's arguments.
         kwargs: likewise.
         measures: what to measure of each call, of "flops" and "vjp_flops".
@@ -138,7 +142,7 @@ def trace_calls(
     def traced(obj: Any, arrays: Any) -> None:
         args, kwargs = fill(arrays)
         with recorded_calls(obj, measure if measures else None) as calls:
-            getattr(obj, method)(*args, **kwargs)
+            method(obj, *args, **kwargs) if callable(method) else getattr(obj, method)(*args, **kwargs)
         found.extend(calls)
 
     eval_shape(traced, obj, arrays)
