@@ -47,9 +47,8 @@ class Chain(Layer):
         layer = adapt_if_flax(layer)
         self._check(layer)
         named([*self.layers, layer])
-        row_shape = getattr(layer, "_row_shape", None)
-        if not self.layers and self.stated is None and row_shape is not None:
-            self._begin_with(InputLayer(row_shape))
+        if not self.layers and self.stated is None and (known := _known_input(layer)) is not None:
+            self._begin_with(known)
         if self.stated is not None:
             self.stated = [*self.stated, apply(layer, self.stated[-1])]
         self.layers.append(layer)
@@ -121,3 +120,16 @@ class Chain(Layer):
         for layer in self.layers:
             value, mask = call_in_model(layer, (value,), {}, None if mask is None else ((mask,), {}))
         return value, mask
+
+
+def _known_input(layer: Any) -> InputLayer | None:
+    """Returns an input for a layer that was given the shape of its own, or has been called on a single
+    one."""
+    if getattr(layer, "_row_shape", None) is not None:
+        return InputLayer(layer._row_shape)
+    module = getattr(layer, "trained_module", layer)
+    calls = getattr(module, "_symbolic_calls", ())
+    stated = getattr(module, "stated", None) or [call.inputs for call in calls]
+    if stated and isinstance(stated[0], Symbolic):
+        return InputLayer(batch_shape=stated[0].shape, dtype=stated[0].dtype)
+    return None

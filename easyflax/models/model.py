@@ -128,7 +128,7 @@ class Model(Trainer, Layer):
         """Returns the outputs and their masks, from inputs and their masks."""
         if self._is_wrapper and isinstance(self.trained_module, Layer):
             return self.trained_module.call_with_mask(inputs, mask, **kwargs)
-        return Layer.call_with_mask(self, inputs, mask, **kwargs)
+        return Layer.call_with_mask(self, inputs, mask=mask, **kwargs)
 
     def _in_compute_dtype(self, tree: Any) -> Any:
         return tree if self._is_wrapper else Layer._in_compute_dtype(self, tree)

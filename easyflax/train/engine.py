@@ -118,14 +118,16 @@ class Engine:
     def _prepare(self, binding: Binding) -> None:
         """Sees to it that there is an optimizer state for what `binding` trains."""
         shapes, trained = _shapes(binding), frozenset(binding.params)
-        if self._opt_state is not None and shapes != self._opt_shapes:
+        has_changed = self._opt_state is not None and shapes != self._opt_shapes
+        # Before the first step it is a model that was built after its learning rate was set.
+        if has_changed and self._steps_done:
             warnings.warn(
                 "The model's parameters have other names or shapes than in the last fit: the optimizer "
                 "starts afresh.",
                 stacklevel=2,
             )
             self._opt_state = None
-        if self._opt_state is None or trained != self._trained:
+        if self._opt_state is None or has_changed or trained != self._trained:
             new, old = self._new_opt_state(binding), self._opt_state
             self._opt_state = new if old is None else carry_over(old, new)
             self._opt_shapes, self._trained = shapes, trained

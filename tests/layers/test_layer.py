@@ -172,7 +172,7 @@ def test_a_call_as_a_pure_function_gives_outputs_and_changed_variables():
 
 def test_a_layer_without_weights_says_so_when_a_transform_was_not_given_it():
     layer = Dense(2, name="head")
-    with pytest.raises(TraceContextError, match="Dense 'head' has no weights yet.*Call it once before"):
+    with pytest.raises(TraceContextError, match=r"Dense 'head' has no weights yet.*Call it once before"):
         jax.jit(lambda x: layer(x))(jnp.ones((1, 2)))
     assert not layer.built
 

@@ -166,7 +166,7 @@ def test_what_does_not_work_on_symbolic_values_says_what_does(call, message):
 
 
 def test_a_layer_that_needs_a_known_size_says_so():
-    with pytest.raises(ValueError, match="Dense 'head'.*known size of axis -1"):
+    with pytest.raises(ValueError, match=r"Dense 'head'.*known size of axis -1"):
         Dense(2, name="head")(Input((3, None)))
 
 

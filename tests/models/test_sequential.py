@@ -26,7 +26,8 @@ def test_calling_the_model_is_calling_the_module_as_it_is():
 
 @pytest.mark.parametrize(
     "first",
-    [lambda: [Input((3,)), Dense(4)], lambda: [InputLayer((3,)), Dense(4)], lambda: [Dense(4, input_shape=(3,))],
+    [lambda: [Input((3,)), Dense(4)], lambda: [InputLayer((3,)), Dense(4)], lambda: [Dense(4,
+    input_shape=(3,))],
      lambda: [Dense(4, input_dim=3)]],
     ids=["Input", "InputLayer", "input_shape", "input_dim"],
 )  # fmt: skip
@@ -56,7 +57,7 @@ def test_with_a_known_input_each_layer_is_built_when_it_is_added(first):
 def test_without_one_the_first_data_build_it(build):
     model = Sequential([Dense(4), nnx.relu, Sequential([Dense(2)])])
     assert not model.built
-    with pytest.raises(AttributeError, match="has no outputs.*Begin the Sequential with ef.Input"):
+    with pytest.raises(AttributeError, match=r"has no outputs.*Begin the Sequential with ef.Input"):
         _ = model.outputs
     build(model)
     assert model.built
@@ -72,7 +73,7 @@ def test_builders_modules_models_and_functions_mix():
     )
     assert model(np.ones((2, 3), np.float32)).shape == (2, 1)
     assert model.count_params() == 16 + 8 + 20 + 5
-    assert [getattr(layer, "name", None) for layer in model.layers][0] == "dense"
+    assert model.layers[0].name == "dense"
 
 
 def test_pop_takes_the_last_layer_out():
