@@ -197,8 +197,8 @@ def refused():
         (lambda a, b, h: Model([a, b], h + Dense(5)(b))({"a": 1}), "'b' is missing"),
         (lambda a, b, h: Model([a, b], h + Dense(5)(b))([a]), "on 1 arrays, expected 2"),
     ],
-    ids=["missing", "unused", "twice", "empty", "no input", "no output", "none", "half", "nothing", "names", "layer",
-         "index", "no name", "shape", "key", "number"],
+    ids=["missing", "unused", "twice", "empty", "no input", "no output", "none", "half", "nothing", "names",
+         "layer", "index", "no name", "shape", "key", "number"],
 )  # fmt: skip
 def test_graphs_and_inputs_that_do_not_fit_are_refused(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
