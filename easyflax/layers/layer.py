@@ -128,7 +128,8 @@ class Layer(nnx.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._call_parameters = frozenset(inspect.signature(cls.call).parameters)
-        if "training" in cls._call_parameters and not hasattr(cls, "deterministic"):
+        has_mode = hasattr(cls, "deterministic") or hasattr(cls, "use_running_average")
+        if "training" in cls._call_parameters and not has_mode:
             cls.deterministic = True  # type: ignore[attr-defined]  # what train() and eval() set on instances
 
     # -- what subclasses define
@@ -440,6 +441,7 @@ class Layer(nnx.Module):
             name.removesuffix("_shape"): abstract.specs_of_shapes(shape, self.compute_dtype)
             for name, shape in kwargs.items()
         }
+        self.build_for(tuple(specs), named)
         return jax.tree.map(lambda spec: tuple(spec.shape), abstract.output_specs(self, specs, named))
 
     # -- configuration
