@@ -29,7 +29,6 @@ PUBLIC = [
     "metrics",
     "models",
     "nnx",
-    "ops",
     "optimizers",
     "random",
     "regularizers",

@@ -6,18 +6,54 @@ from easyflax.layers.activations import LeakyReLU as LeakyReLU
 from easyflax.layers.activations import PReLU as PReLU
 from easyflax.layers.activations import ReLU as ReLU
 from easyflax.layers.activations import Softmax as Softmax
+from easyflax.layers.adaptive_pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
+from easyflax.layers.adaptive_pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
+from easyflax.layers.adaptive_pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
+from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
+from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
+from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from easyflax.layers.batch_normalization import BatchNormalization as BatchNormalization
+from easyflax.layers.conv import Conv1D as Conv1D
+from easyflax.layers.conv import Conv2D as Conv2D
+from easyflax.layers.conv import Conv3D as Conv3D
+from easyflax.layers.conv import Convolution1D as Convolution1D
+from easyflax.layers.conv import Convolution2D as Convolution2D
+from easyflax.layers.conv import Convolution3D as Convolution3D
+from easyflax.layers.conv_transpose import Conv1DTranspose as Conv1DTranspose
+from easyflax.layers.conv_transpose import Conv2DTranspose as Conv2DTranspose
+from easyflax.layers.conv_transpose import Conv3DTranspose as Conv3DTranspose
+from easyflax.layers.conv_transpose import Convolution1DTranspose as Convolution1DTranspose
+from easyflax.layers.conv_transpose import Convolution2DTranspose as Convolution2DTranspose
+from easyflax.layers.conv_transpose import Convolution3DTranspose as Convolution3DTranspose
 from easyflax.layers.core import ActivityRegularization as ActivityRegularization
 from easyflax.layers.core import Identity as Identity
 from easyflax.layers.core import Lambda as Lambda
 from easyflax.layers.core import Masking as Masking
 from easyflax.layers.dense import Dense as Dense
+from easyflax.layers.depthwise_conv import DepthwiseConv1D as DepthwiseConv1D
+from easyflax.layers.depthwise_conv import DepthwiseConv2D as DepthwiseConv2D
+from easyflax.layers.depthwise_conv import SeparableConv1D as SeparableConv1D
+from easyflax.layers.depthwise_conv import SeparableConv2D as SeparableConv2D
+from easyflax.layers.depthwise_conv import SeparableConvolution1D as SeparableConvolution1D
+from easyflax.layers.depthwise_conv import SeparableConvolution2D as SeparableConvolution2D
 from easyflax.layers.dropout import Dropout as Dropout
 from easyflax.layers.dropout import SpatialDropout1D as SpatialDropout1D
 from easyflax.layers.dropout import SpatialDropout2D as SpatialDropout2D
 from easyflax.layers.dropout import SpatialDropout3D as SpatialDropout3D
 from easyflax.layers.einsum_dense import EinsumDense as EinsumDense
 from easyflax.layers.embedding import Embedding as Embedding
+from easyflax.layers.global_pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
+from easyflax.layers.global_pooling import GlobalAveragePooling2D as GlobalAveragePooling2D
+from easyflax.layers.global_pooling import GlobalAveragePooling3D as GlobalAveragePooling3D
+from easyflax.layers.global_pooling import GlobalAvgPool1D as GlobalAvgPool1D
+from easyflax.layers.global_pooling import GlobalAvgPool2D as GlobalAvgPool2D
+from easyflax.layers.global_pooling import GlobalAvgPool3D as GlobalAvgPool3D
+from easyflax.layers.global_pooling import GlobalMaxPool1D as GlobalMaxPool1D
+from easyflax.layers.global_pooling import GlobalMaxPool2D as GlobalMaxPool2D
+from easyflax.layers.global_pooling import GlobalMaxPool3D as GlobalMaxPool3D
+from easyflax.layers.global_pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
+from easyflax.layers.global_pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
+from easyflax.layers.global_pooling import GlobalMaxPooling3D as GlobalMaxPooling3D
 from easyflax.layers.group_normalization import GroupNormalization as GroupNormalization
 from easyflax.layers.input_layer import InputLayer as InputLayer
 from easyflax.layers.layer import Layer as Layer
@@ -43,23 +79,73 @@ from easyflax.layers.noise import GaussianNoise as GaussianNoise
 from easyflax.layers.normalization import LayerNormalization as LayerNormalization
 from easyflax.layers.normalization import RMSNormalization as RMSNormalization
 from easyflax.layers.normalization import UnitNormalization as UnitNormalization
+from easyflax.layers.padding import Cropping1D as Cropping1D
+from easyflax.layers.padding import Cropping2D as Cropping2D
+from easyflax.layers.padding import Cropping3D as Cropping3D
+from easyflax.layers.padding import ZeroPadding1D as ZeroPadding1D
+from easyflax.layers.padding import ZeroPadding2D as ZeroPadding2D
+from easyflax.layers.padding import ZeroPadding3D as ZeroPadding3D
+from easyflax.layers.pooling import AveragePooling1D as AveragePooling1D
+from easyflax.layers.pooling import AveragePooling2D as AveragePooling2D
+from easyflax.layers.pooling import AveragePooling3D as AveragePooling3D
+from easyflax.layers.pooling import AvgPool1D as AvgPool1D
+from easyflax.layers.pooling import AvgPool2D as AvgPool2D
+from easyflax.layers.pooling import AvgPool3D as AvgPool3D
+from easyflax.layers.pooling import MaxPool1D as MaxPool1D
+from easyflax.layers.pooling import MaxPool2D as MaxPool2D
+from easyflax.layers.pooling import MaxPool3D as MaxPool3D
+from easyflax.layers.pooling import MaxPooling1D as MaxPooling1D
+from easyflax.layers.pooling import MaxPooling2D as MaxPooling2D
+from easyflax.layers.pooling import MaxPooling3D as MaxPooling3D
 from easyflax.layers.reshaping import Flatten as Flatten
 from easyflax.layers.reshaping import Permute as Permute
 from easyflax.layers.reshaping import RepeatVector as RepeatVector
 from easyflax.layers.reshaping import Reshape as Reshape
 from easyflax.layers.spectral_normalization import SpectralNormalization as SpectralNormalization
 from easyflax.layers.symbolic import Input as Input
+from easyflax.layers.upsampling import UpSampling1D as UpSampling1D
+from easyflax.layers.upsampling import UpSampling2D as UpSampling2D
+from easyflax.layers.upsampling import UpSampling3D as UpSampling3D
 
 __all__ = [
     "ELU",
     "Activation",
     "ActivityRegularization",
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
     "Add",
     "AlphaDropout",
     "Average",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
     "BatchNormalization",
     "Concatenate",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "Convolution1D",
+    "Convolution1DTranspose",
+    "Convolution2D",
+    "Convolution2DTranspose",
+    "Convolution3D",
+    "Convolution3DTranspose",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
     "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
     "Dot",
     "Dropout",
     "EinsumDense",
@@ -67,6 +153,18 @@ __all__ = [
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
     "GroupNormalization",
     "Identity",
     "Input",
@@ -76,6 +174,12 @@ __all__ = [
     "LayerNormalization",
     "LeakyReLU",
     "Masking",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
     "Maximum",
     "Minimum",
     "Multiply",
@@ -85,6 +189,10 @@ __all__ = [
     "ReLU",
     "RepeatVector",
     "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SeparableConvolution1D",
+    "SeparableConvolution2D",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
@@ -92,6 +200,12 @@ __all__ = [
     "SpectralNormalization",
     "Subtract",
     "UnitNormalization",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
     "add",
     "average",
     "concatenate",
