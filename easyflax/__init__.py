@@ -18,6 +18,7 @@ if _typing.TYPE_CHECKING:
     from easyflax import losses as losses
     from easyflax import metrics as metrics
     from easyflax import models as models
+    from easyflax import ops as ops
     from easyflax import optimizers as optimizers
     from easyflax import random as random
     from easyflax import regularizers as regularizers
@@ -51,6 +52,7 @@ __all__ = [
     "metrics",
     "models",
     "nnx",
+    "ops",
     "optimizers",
     "random",
     "regularizers",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = _lazily(
         "losses",
         "metrics",
         "models",
+        "ops",
         "optimizers",
         "random",
         "regularizers",

@@ -29,6 +29,7 @@ PUBLIC = [
     "metrics",
     "models",
     "nnx",
+    "ops",
     "optimizers",
     "random",
     "regularizers",
