@@ -7,6 +7,7 @@ to move a model over.
 
 from __future__ import annotations
 
+from easyflax.interop.flax_nnx import from_flax
 from easyflax.interop.torch_rules import Child, Rule, rule, torch_conversion
 from easyflax.interop.torch_weights import load_torch, to_torch
 from easyflax.interop.transfer import Leftovers
@@ -16,6 +17,7 @@ __all__ = [
     "Child",
     "Leftovers",
     "Rule",
+    "from_flax",
     "load_torch",
     "load_weights",
     "rule",

@@ -7,11 +7,11 @@ it to the other; where both were changed, the Flax module's goes first, since it
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
-from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -26,7 +26,6 @@ __all__ = [
     "Submodule",
     "Survey",
     "build_tree",
-    "flat_leaves",
     "flax_nnx",
     "walk",
 ]
@@ -73,17 +72,11 @@ class Survey:
     def of(cls, module: Any) -> Survey:
         """Returns the structure that `module` has now."""
         flax = flax_nnx()
-        graphdef, state = flax.split(module)
-        paths = [path for path, leaf in flax.to_flat_state(state) if not isinstance(leaf, flax.Intermediate)]
-        if len(paths) < len(flax.to_flat_state(state)):
-            clean = flax.merge(graphdef, state)
-            flax.pop(clean, flax.Intermediate)
-            graphdef = flax.graphdef(clean)
+        graphdef, leaves = _split(module)
         found = dict(flax.iter_graph(module))
-        around = {path[:length] for path in paths for length in range(len(path))}
+        around = {path[:length] for path in leaves for length in range(len(path))}
         around |= {path for path, value in found.items() if isinstance(value, flax.Module)}
         nodes = {path: found[path] for path in sorted(around, key=len)}
-        leaves = {path: found[path] for path in paths}
         more_places = [
             (path, first)
             for places in flax.find_duplicates(module)
@@ -94,15 +87,27 @@ class Survey:
         ]
         return cls(graphdef, nodes, leaves, more_places)
 
-    def is_same_as(self, other: Survey) -> bool:
-        """Says whether both are of the same objects in the same places."""
+    def still_holds(self, module: Any) -> bool:
+        """Says whether `module` has the same structure now, and the same variables."""
+        graphdef, leaves = _split(module)
         return (
-            self.nodes.keys() == other.nodes.keys()
-            and all(self.nodes[path] is other.nodes[path] for path in self.nodes)
-            and self.leaves.keys() == other.leaves.keys()
-            and all(leaf is other.leaves[path] for path, leaf in self.leaves.items() if not _is_array(leaf))
-            and self.graphdef == other.graphdef
+            self.leaves.keys() == leaves.keys()
+            and all(leaf is leaves[path] for path, leaf in self.leaves.items() if not _is_array(leaf))
+            and self.graphdef == graphdef
         )
+
+
+def _split(module: Any) -> tuple[Any, dict[Path, Any]]:
+    """Returns structure, variables and arrays of a Flax module as if nothing had been sown in it."""
+    flax = flax_nnx()
+    graphdef, state = flax.split(module)
+    flat = dict(flax.to_flat_state(state))
+    leaves = {path: leaf for path, leaf in flat.items() if not isinstance(leaf, flax.Intermediate)}
+    if len(leaves) < len(flat):
+        clean = flax.merge(graphdef, state)
+        flax.pop(clean, flax.Intermediate)
+        graphdef = flax.graphdef(clean)
+    return graphdef, leaves
 
 
 @dataclass
@@ -124,6 +129,7 @@ def build_tree(root: nnx.Module, attachment: Attachment) -> None:
     """Makes nodes and variables below `root` for what the survey found; those that it has already stay."""
     known = {id(link.theirs): link for link in attachment.links if isinstance(link, NodeLink)}
     survey = attachment.survey
+    root = weakref.proxy(root)  # a mirror that nobody uses shall be freed at once, with its arrays
     nodes: dict[Path, NodeLink] = {}
     children: dict[Path, dict[Any, Any]] = {}
     for path, theirs in survey.nodes.items():
@@ -159,13 +165,6 @@ def walk(node: Any, path: Path = (), seen: set[int] | None = None) -> Iterator[t
             yield (*path, key), child
         else:
             yield from walk(child, (*path, key), seen)
-
-
-def flat_leaves(module: Any) -> dict[Path, Any]:
-    """Returns the variables and arrays of a Flax module by path, without values that were sown."""
-    flax = flax_nnx()
-    flat = flax.to_flat_state(flax.state(module))
-    return {path: leaf for path, leaf in flat if not isinstance(leaf, flax.Intermediate)}
 
 
 def set_child(owner: Any, key: Any, value: Any) -> None:
@@ -267,7 +266,7 @@ class ArrayLink:
 
 
 # By the id of Flax's variable, which its link keeps alive: if modules share a variable, their mirrors do.
-_links: WeakValueDictionary[int, VariableLink] = WeakValueDictionary()
+_links: weakref.WeakValueDictionary[int, VariableLink] = weakref.WeakValueDictionary()
 
 
 def _link_to(theirs: Any) -> VariableLink:

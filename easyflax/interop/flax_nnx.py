@@ -17,6 +17,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from operator import is_
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -28,14 +29,41 @@ from easyflax.interop.flax_mirror import (
     Path,
     Survey,
     build_tree,
-    flat_leaves,
     flax_nnx,
     set_child,
     walk,
 )
 from easyflax.nnx.core.calls import is_recording, noted_call
 
-__all__ = ["FlaxModule", "adapt", "adapt_if_flax", "refresh_mirrors", "sync_mirrors"]
+__all__ = [
+    "FlaxModule",
+    "adapt",
+    "adapt_if_flax",
+    "adapt_inside",
+    "from_flax",
+    "refresh_mirrors",
+    "sync_mirrors",
+]
+
+
+def from_flax(module: Any) -> FlaxModule:
+    """Returns a module of ours that stands for a module of flax.nnx, which is trained through it.
+
+    `Model`, `Sequential` and `apply` do this themselves, and so do layers and models with what is assigned to
+    their attributes; it is for modules of `easyflax.nnx` that hold one of Flax.
+
+    Args:
+        module: the module of flax.nnx.
+
+    Raises:
+        TypeError: it is something else, or it cannot be called.
+    """
+    mirror = adapt_if_flax(module)
+    if not isinstance(mirror, FlaxModule):
+        raise TypeError(
+            f"from_flax: got {module!r}, expected a module of flax.nnx. Modules of ours need no such call."
+        )
+    return mirror
 
 
 def adapt_if_flax(value: Any) -> Any:
@@ -56,6 +84,17 @@ def adapt_if_flax(value: Any) -> Any:
     return value
 
 
+def adapt_inside(value: Any) -> Any:
+    """Returns `adapt_if_flax(value)`; for a list, tuple or dict with modules of Flax one with mirrors."""
+    if type(value) is dict:
+        items = [adapt_inside(item) for item in value.values()]
+        return value if all(map(is_, items, value.values())) else dict(zip(value, items, strict=True))
+    if type(value) in (list, tuple):
+        items = [adapt_inside(item) for item in value]
+        return value if all(map(is_, items, value)) else type(value)(items)
+    return adapt_if_flax(value)
+
+
 def adapt(module: Any) -> FlaxModule:
     """Returns the mirror of a module of flax.nnx, the same one as long as it is in use.
 
@@ -64,6 +103,7 @@ def adapt(module: Any) -> FlaxModule:
     """
     known = _adapters.get(id(module))
     if known is not None:
+        known.refresh()
         return known
     if not callable(module):
         raise TypeError(
@@ -110,9 +150,8 @@ class FlaxModule(nnx.Module):
         """Takes over the structure of the Flax module, if that was changed, and brings the values in step."""
         if self._attachment is None:
             return
-        survey = Survey.of(self._attachment.module)
-        if not survey.is_same_as(self._attachment.survey):
-            self._build(survey)
+        if not self._attachment.survey.still_holds(self._attachment.module):
+            self._build(Survey.of(self._attachment.module))
         self.sync()
 
     def sync(self) -> None:
@@ -202,10 +241,10 @@ class FlaxModule(nnx.Module):
     def _take_over(self, module: Any) -> None:
         """Takes over the values that a call left in a module that `_merge` made."""
         ours = dict(walk(self))
-        for path, leaf in flat_leaves(module).items():
+        for path, leaf in flax_nnx().to_flat_state(flax_nnx().state(module)):
             value = leaf.get_raw_value() if isinstance(leaf, flax_nnx().Variable) else leaf
             mine = ours.get(path)
-            if mine is None:
+            if mine is None:  # also what it sowed
                 self._check_may_vanish(path, leaf)
             elif not isinstance(mine, nnx.Variable):
                 set_child(ours[path[:-1]], path[-1], value)
@@ -232,11 +271,32 @@ class FlaxModule(nnx.Module):
 
 
 def refresh_mirrors(module: Any) -> list[FlaxModule]:
-    """Returns the mirrors in a module, with structure and values of their Flax modules."""
-    mirrors = [inner for _, inner in nnx.iter_modules(module) if isinstance(inner, FlaxModule)]
+    """Returns the mirrors in a module, with structure and values of their Flax modules.
+
+    Raises:
+        TypeError: there is a module or a variable of Flax in it without a mirror.
+    """
+    found = list(nnx.iter_graph(module))
+    _check_no_flax(module, found)
+    mirrors = [inner for _, inner in found if isinstance(inner, FlaxModule)]
     for mirror in mirrors:
         mirror.refresh()
     return mirrors
+
+
+def _check_no_flax(module: Any, found: list[tuple[Path, Any]]) -> None:
+    of_flax = [(path, inner) for path, inner in found if _flax_package(type(inner)) == "nnx"]
+    if not of_flax:
+        return
+    flax = flax_nnx()
+    kinds = flax.Module, flax.Variable, flax.Rngs, flax.RngStream
+    for path, inner in sorted(of_flax, key=lambda one: len(one[0])):
+        if isinstance(inner, kinds):
+            raise TypeError(
+                f"{'.'.join(map(str, path))!r} in {type(module).__name__} is a {type(inner).__name__} of "
+                "flax.nnx, which a module of ours cannot train, expected one of easyflax.nnx. Wrap a module, "
+                "self.net = easyflax.interop.from_flax(net), or write it with easyflax.nnx."
+            )
 
 
 def sync_mirrors(mirrors: Iterable[FlaxModule]) -> None:
@@ -275,6 +335,7 @@ def _class_for(flax_class: type) -> type[FlaxModule]:
     return type(flax_class.__name__, (FlaxModule,), content)
 
 
+@functools.lru_cache(maxsize=1000)
 def _flax_package(kind: type) -> str | None:
     """Returns "nnx" or "linen" for classes that derive from one of theirs."""
     for cls in kind.__mro__:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import easyflax.nnx as nnx
+from easyflax.interop.flax_nnx import adapt_if_flax, refresh_mirrors
 from easyflax.nnx.core.filters import Filter, Path, to_predicate
 from easyflax.nnx.core.graphdef import NODE, VARIABLE, collect_nodes
 from easyflax.nnx.core.walk import walk
@@ -30,6 +31,8 @@ class Branch(NamedTuple):
 def module_of(model: Any, call: str) -> Any:
     """Returns the module that `model` is, or that it trains if it is an `easyflax.Model`.
 
+    A module of flax.nnx is one too, and values that were set in modules of Flax are there.
+
     Args:
         model: what the user passed.
         call: the function the user called, for the message.
@@ -37,9 +40,10 @@ def module_of(model: Any, call: str) -> Any:
     Raises:
         TypeError: it is neither.
     """
-    for candidate in (model, getattr(model, "module", None)):
-        if isinstance(candidate, nnx.Module):
-            return candidate
+    module = adapt_if_flax(getattr(model, "trained_module", model))
+    if isinstance(module, nnx.Module):
+        refresh_mirrors(module)
+        return module
     raise TypeError(
         f"{call}: got a model of type {type(model).__name__}, expected an nnx.Module or an easyflax.Model. "
         "Pass the module that holds the variables."

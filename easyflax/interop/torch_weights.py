@@ -13,6 +13,7 @@ from easyflax.interop import torch_attention as torch_attention
 from easyflax.interop import torch_layers as torch_layers
 from easyflax.interop import torch_recurrent as torch_recurrent
 from easyflax.interop.files import import_torch, read_arrays
+from easyflax.interop.flax_nnx import refresh_mirrors
 from easyflax.interop.names import Names, Renamer
 from easyflax.interop.outline import module_of, outline
 from easyflax.interop.torch_rules import Found, find_parts
@@ -69,9 +70,9 @@ def load_torch(
         >>> model.kernel.value.tolist()
         [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
     """
-    arrays = _arrays(state_dict, "load_torch")
-    found = _find(model, names, only, arrays, "load_torch")
-    return load_parts(
+    arrays, module = _arrays(state_dict, "load_torch"), module_of(model, "load_torch")
+    found = _find(module, names, only, arrays, "load_torch")
+    left = load_parts(
         found.parts,
         arrays,
         call="load_torch",
@@ -79,6 +80,8 @@ def load_torch(
         known=found.left_out,
         misfits=found.problems,
     )
+    refresh_mirrors(module)
+    return left
 
 
 def to_torch(model: Any, names: Names = None, *, only: Filter = WEIGHTS, like: Any = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 import easyflax.nnx as nnx
 from easyflax.interop.files import read_arrays, write_arrays
+from easyflax.interop.flax_nnx import refresh_mirrors
 from easyflax.interop.names import Names, Renamer
 from easyflax.interop.outline import dotted, iter_variables, module_of
 from easyflax.interop.transfer import Leftovers, Part, check_parts, load_parts, save_parts
@@ -96,9 +97,11 @@ def load_weights(
         ValueError: `strict`, and not all fits; the suffix is unknown; or an entry of `names` is of no use.
         ImportError: it is a PyTorch file, and torch is not installed.
     """
-    arrays = read_arrays(path)
-    parts, left_out = _parts(model, names, only, arrays, "load_weights")
-    return load_parts(parts, arrays, call="load_weights", strict=strict, known=left_out)
+    arrays, module = read_arrays(path), module_of(model, "load_weights")
+    parts, left_out = _parts(module, names, only, arrays, "load_weights")
+    left = load_parts(parts, arrays, call="load_weights", strict=strict, known=left_out)
+    refresh_mirrors(module)
+    return left
 
 
 def _parts(

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
+from easyflax.interop.flax_nnx import FlaxModule, refresh_mirrors, sync_mirrors
 from easyflax.layers.layer import Layer, current_training
 
 __all__ = ["call_in_model", "call_plain", "mode_arguments"]
@@ -61,9 +62,12 @@ def call_plain(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     if training is None:
         return module(*args, **kwargs)
     modes = {"deterministic": not training, "use_running_average": not training}
+    mirrors = refresh_mirrors(module) if isinstance(module, FlaxModule) else []
     in_mode = nnx.with_attributes(module, raise_if_not_found=False, **modes)
     others = {name: value for name, value in kwargs.items() if name != "training"}
-    return in_mode(*args, **{**mode_arguments(module, training), **others})
+    outputs = in_mode(*args, **{**mode_arguments(module, training), **others})
+    sync_mirrors(mirrors)
+    return outputs
 
 
 def _masks_by_name(layer: Layer, kwargs: dict[str, Any], masks: Any) -> dict[str, Any]:

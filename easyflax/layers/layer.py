@@ -27,6 +27,7 @@ import numpy as np
 import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.errors import TraceContextError
+from easyflax.interop.flax_nnx import adapt_inside
 from easyflax.layers import abstract, freezing, weight_order
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.loss_term import add_loss, collecting_losses, is_collecting, loss_terms
@@ -124,6 +125,9 @@ class Layer(nnx.Module):
             self.dtype_policy = resolve_policy(deserialize(dtype)).name
         if not trainable:
             self.trainable = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, adapt_inside(value))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

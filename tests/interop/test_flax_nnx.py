@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import weakref
 
 import flax.linen
 import jax
@@ -14,9 +15,11 @@ import pytest
 from flax import nnx as flax_nnx
 
 import easyflax.nnx as nnx
+from easyflax import interop
 from easyflax.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from easyflax.distribution import DataParallel
-from easyflax.interop.flax_nnx import FlaxModule, adapt, adapt_if_flax
+from easyflax.interop.flax_nnx import FlaxModule, adapt, adapt_if_flax, from_flax
+from easyflax.layers.symbolic import Input, apply
 from easyflax.models import Model, Sequential
 
 ROWS, FEATURES, CLASSES = 24, 4, 3
@@ -495,6 +498,7 @@ def test_early_stopping_restores_the_best_weights_of_the_module(net, data):
     assert np.array_equal(net.shift[...], spoils.best)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_of_the_module(net, data, tmp_path):
     model = _compiled(net)
     model.fit(*data, verbose=0, callbacks=ModelCheckpoint(tmp_path / "saved"))
@@ -519,6 +523,18 @@ def test_weights_are_saved_and_loaded(net, data, tmp_path):
     assert other.shift[...].tolist() == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("as_it_is", [True, False])
+def test_files_of_other_programs_are_written_and_read(net, tmp_path, as_it_is):
+    net.shift[...] = jnp.arange(3.0)
+    interop.save_weights(net, tmp_path / "net.npz")
+    other = Net(flax_nnx.Rngs(1))
+    interop.load_weights(other if as_it_is else Model(other), tmp_path / "net.npz")
+    assert other.shift[...].tolist() == [0.0, 1.0, 2.0]
+    assert np.array_equal(other.heads["main"].kernel[...], net.heads["main"].kernel[...])
+    assert {*PARAMS, "norm.mean"} < set(np.load(tmp_path / "net.npz"))
+
+
+@pytest.mark.slow
 def test_modules_of_flax_and_ours_mix_in_a_sequential(data):
     theirs = flax_nnx.Linear(FEATURES, 8, rngs=flax_nnx.Rngs(0))
     dropout = TakesRngs()
@@ -533,6 +549,118 @@ def test_modules_of_flax_and_ours_mix_in_a_sequential(data):
     assert not np.array_equal(ours.kernel.value, kernels[1])
     hidden = dropout(flax_nnx.relu(theirs(data[0])), None)
     assert np.allclose(ours(hidden), model.predict(data[0], verbose=0), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_modules_of_flax_are_called_on_symbolic_values(data):
+    dense, norm = (
+        flax_nnx.Linear(FEATURES, 8, rngs=flax_nnx.Rngs(0)),
+        flax_nnx.BatchNorm(8, rngs=flax_nnx.Rngs(0)),
+    )
+    inputs = Input((FEATURES,))
+    hidden = apply(norm, apply(dense, inputs))
+    assert hidden.shape == (None, 8)
+    model = Model(inputs, nnx.Linear(8, CLASSES, rngs=nnx.Rngs(0))(hidden + apply(dense, inputs)))
+    assert model.count_params() == dense.kernel.size + 8 + 4 * 8 + 8 * CLASSES + CLASSES
+    before = np.asarray(dense.kernel[...])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*data, verbose=0)
+    assert norm.mean[...].any()
+    assert not np.array_equal(dense.kernel[...], before)
+
+
+@pytest.mark.slow
+def test_modules_of_flax_are_attributes_of_models(data):
+    class Mixed(Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = flax_nnx.Linear(FEATURES, 8, rngs=flax_nnx.Rngs(0))
+            self.blocks = [flax_nnx.Linear(8, 8, rngs=flax_nnx.Rngs(1)), nnx.relu]
+            self.heads = {"main": flax_nnx.Linear(8, CLASSES, rngs=flax_nnx.Rngs(2))}
+
+        def call(self, x):
+            return self.heads["main"](self.blocks[1](self.blocks[0](self.dense(x))))
+
+    model = Mixed()
+    kernels = [module.module.kernel for module in (model.dense, model.blocks[0], model.heads["main"])]
+    before = [np.asarray(kernel[...]) for kernel in kernels]
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*data, verbose=0)
+    assert not any(np.array_equal(kernel[...], old) for kernel, old in zip(kernels, before, strict=True))
+
+
+def test_a_module_of_ours_holds_one_of_flax_through_from_flax(data):
+    class Mixed(nnx.Module):
+        def __init__(self, dense):
+            self.dense = dense
+
+        def __call__(self, x):
+            return self.dense(x)
+
+    dense = flax_nnx.Linear(FEATURES, CLASSES, rngs=flax_nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"'dense' in Mixed is a Linear of flax.nnx.*from_flax\(net\)"):
+        _compiled(Mixed(dense)).fit(*data, verbose=0)
+    before = np.asarray(dense.kernel[...])
+    _compiled(Mixed(from_flax(dense))).fit(*data, verbose=0)
+    assert not np.array_equal(dense.kernel[...], before)
+    with pytest.raises(TypeError, match=r"from_flax: got 3, expected a module of flax.nnx"):
+        from_flax(3)
+
+
+def test_a_call_of_the_model_in_training_mode_changes_the_module(net, data):
+    model = Model(net)
+    net.drop.rate = 0.0
+    expected = flax_nnx.clone(net)
+    assert np.allclose(model(data[0], training=True), expected(data[0]), atol=1e-6)
+    assert np.allclose(net.norm.mean[...], expected.norm.mean[...], atol=1e-6)
+    model(data[0], training=False)
+    assert np.allclose(net.norm.mean[...], expected.norm.mean[...], atol=1e-6)
+    assert net.norm.use_running_average is False
+
+
+@pytest.mark.slow
+def test_modules_may_use_the_transforms_of_flax(data):
+    class Block(flax_nnx.Module):
+        def __init__(self, rngs):
+            self.dense = flax_nnx.Linear(FEATURES, FEATURES, rngs=rngs)
+            self.drop = flax_nnx.Dropout(0.1, rngs=rngs)
+
+        def __call__(self, x):
+            return self.drop(flax_nnx.relu(self.dense(x)))
+
+    class Stacked(flax_nnx.Module):
+        def __init__(self, rngs):
+            @flax_nnx.split_rngs(splits=3)
+            @flax_nnx.vmap
+            def make(rngs):
+                return Block(rngs)
+
+            self.blocks = make(rngs)
+            self.out = flax_nnx.Linear(FEATURES, CLASSES, rngs=rngs)
+
+        @flax_nnx.jit
+        def __call__(self, x):
+            @flax_nnx.scan(in_axes=(0, flax_nnx.Carry), out_axes=flax_nnx.Carry)
+            def forward(block, x):
+                return flax_nnx.remat(lambda block, x: block(x))(block, x)
+
+            return self.out(forward(self.blocks, x))
+
+    net = Stacked(flax_nnx.Rngs(0))
+    model = _compiled(net, 8)
+    before = np.asarray(net.blocks.dense.kernel[...])
+    model.fit(*data, verbose=0)
+    assert before.shape == (3, FEATURES, FEATURES)
+    assert not np.array_equal(net.blocks.dense.kernel[...], before)
+    net.eval()
+    assert np.allclose(net(data[0]), model.predict(data[0], verbose=0), atol=1e-6)
+    model.summary()
+
+
+def test_a_module_and_its_mirror_are_freed_together(net):
+    mirror, variable = weakref.ref(adapt(net)), weakref.ref(adapt(net).shift)
+    assert mirror() is None
+    assert variable() is None
 
 
 def test_a_module_may_take_its_mode_and_random_streams_as_arguments(data):
@@ -578,6 +706,7 @@ def _changed_by_fit(net, data):
     return {name for name, value in values().items() if not np.array_equal(value, before[name])}
 
 
+@pytest.mark.slow
 def test_what_is_frozen_is_not_trained(net, data):
     trained = {*PARAMS, "norm.mean", "norm.var"}
     net.heads.trainable = False
