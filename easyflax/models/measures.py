@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import easyflax.nnx as nnx
 from easyflax.layers import abstract
 from easyflax.layers.symbolic import Symbolic
-from easyflax.nnx.core.calls import recorded_calls
+from easyflax.nnx.core.calls import CallInfo, recorded_calls
 from easyflax.nnx.transforms.tabulate import trace_calls
 from easyflax.train.binding import Binding, call_in_mode
 
@@ -69,9 +69,9 @@ class Measures:
             copy = _copy(binding)
             with recorded_calls(copy) as calls:
                 call_in_mode(copy, inputs, training=False)
-            for call in calls:
-                if call.path == call.module_path:  # a call of the module itself, the first one of several
-                    found.setdefault(call.path, call.outputs)
+            for call in filter(_is_of_module_itself, calls):
+                with_mask = call.path != call.module_path
+                found.setdefault(call.module_path, call.outputs[0] if with_mask else call.outputs)
             return [[_stand_in(leaf) for leaf in _arrays_in(outputs)] for outputs in found.values()]
 
         specs = abstract.specs_of(self._specs)
@@ -99,9 +99,8 @@ class Measures:
 
         calls = trace_calls(_copy(Binding(self._module)), call, (row,), {}, ["flops"])
         found: dict[Path, int | None] = {}
-        for one in calls:
-            if one.path == one.module_path:
-                found.setdefault(one.path, one.measured["flops"])
+        for one in filter(_is_of_module_itself, calls):
+            found.setdefault(one.module_path, one.measured["flops"])
         return found
 
 
@@ -144,6 +143,11 @@ def _stated_specs(module: Any) -> Any:
         stated[0],
         is_leaf=lambda leaf: isinstance(leaf, Symbolic),
     )
+
+
+def _is_of_module_itself(call: CallInfo) -> bool:
+    """Says whether that is a call of a module, and not of another method; models call layers with masks."""
+    return call.path in (call.module_path, (*call.module_path, "call_with_mask"))
 
 
 def _arrays_in(outputs: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from easyflax.models.graph import Graph
 from easyflax.models.naming import named
 from easyflax.models.sorting import sorted_steps
 
-__all__ = ["Node", "Source", "is_chain", "module_in", "outline"]
+__all__ = ["Node", "Outline", "Source", "is_chain", "module_in", "outline", "shown_name"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,28 @@ class Node:
         return [source for call in self.calls for source in call]
 
 
+@dataclass
+class Outline:
+    """The parts of a model.
+
+    Attributes:
+        nodes: in the order in which they are called.
+        inputs: the names of those that take what the model is called on, in its order.
+        outputs: where the values come from that it returns.
+    """
+
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[Source]
+
+
 def module_in(module: Any) -> Any:
     """Returns what a model wraps; any other module is returned itself."""
     return getattr(module, "trained_module", module)
 
 
-def outline(module: Any) -> list[Node] | None:
-    """Returns the parts of a model in the order in which they are called.
+def outline(module: Any) -> Outline | None:
+    """Returns the parts of a model.
 
     Args:
         module: what `module_in` returns.
@@ -83,9 +98,9 @@ def outline(module: Any) -> list[Node] | None:
         None for modules that do not say, see above.
     """
     if isinstance(module, Chain):
-        return _chain_nodes(module)
+        return _chain_outline(module)
     if isinstance(module, Graph) and getattr(module, "stated", None) is not None:
-        return _graph_nodes(module)
+        return _graph_outline(module)
     return None
 
 
@@ -99,16 +114,17 @@ def is_chain(nodes: Iterable[Node]) -> bool:
     return True
 
 
-def _chain_nodes(chain: Chain) -> list[Node]:
+def _chain_outline(chain: Chain) -> Outline:
     values = [_specs(value) for value in chain.stated or [None] * (len(chain.layers) + 1)]
     nodes: list[Node] = []
     for place, (name, function) in enumerate(named(chain.layers).items()):
         sources = (Source(nodes[-1].name),) if nodes else ()
         nodes.append(Node(name, function, values[place + 1], jax.tree.leaves(values[place]), [sources]))
-    return nodes
+    ends = [nodes[place].name for place in (0, -1)] if nodes else []
+    return Outline(nodes, ends[:1], [Source(name) for name in ends[1:]])
 
 
-def _graph_nodes(graph: Graph) -> list[Node]:
+def _graph_outline(graph: Graph) -> Outline:
     inputs, outputs = (symbolic_leaves(values) for values in graph.stated)
     steps = sorted_steps(inputs, outputs)
     names = {id(module): name for name, module in graph.layers.items()}
@@ -124,7 +140,8 @@ def _graph_nodes(graph: Graph) -> list[Node]:
         node.outputs = _specs(value)
     for step in steps:
         _add_call(nodes[id(step.function if id(step.function) in names else step)], step, made)
-    return _ordered(list(nodes.values()))
+    takes = [made[id(value)].node for value in inputs]
+    return Outline(_ordered(list(nodes.values())), takes, [made[id(value)] for value in outputs])
 
 
 def _function_names(steps: list[Step], taken: Iterable[str]) -> list[str]:

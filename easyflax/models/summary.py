@@ -63,10 +63,11 @@ def layer_rows(
 
 
 def _rows(module: Any, measures: Measures, depth: int, expand: bool) -> Iterator[LayerRow]:
-    nodes = outline(module)
-    if nodes is None:
+    parts = outline(module)
+    if parts is None:
         yield from _rows_by_path(module, measures, depth, expand)
         return
+    nodes = parts.nodes
     by_name = {} if is_chain(nodes) else {node.name: node for node in nodes}
     for node in nodes:
         yield _node_row(node, measures, depth, by_name)

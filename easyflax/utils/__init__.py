@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import typing as _typing
+
+from easyflax.lazy import lazily as _lazily
 from easyflax.random import set_random_seed as set_random_seed
 from easyflax.serialization import CustomObjectScope as CustomObjectScope
 from easyflax.serialization import custom_object_scope as custom_object_scope
@@ -14,6 +17,10 @@ from easyflax.serialization import serialize as serialize_keras_object
 from easyflax.utils.arrays import normalize as normalize
 from easyflax.utils.arrays import to_categorical as to_categorical
 
+if _typing.TYPE_CHECKING:
+    from easyflax.utils.plotting import model_to_dot as model_to_dot
+    from easyflax.utils.plotting import plot_model as plot_model
+
 __all__ = [
     "CustomObjectScope",
     "custom_object_scope",
@@ -21,9 +28,16 @@ __all__ = [
     "get_custom_objects",
     "get_registered_name",
     "get_registered_object",
+    "model_to_dot",
     "normalize",
+    "plot_model",
     "register_keras_serializable",
     "serialize_keras_object",
     "set_random_seed",
     "to_categorical",
 ]
+
+# Pictures of models need models, which are slow to import.
+__getattr__, __dir__ = _lazily(
+    __name__, modules=(), names={"model_to_dot": "plotting", "plot_model": "plotting"}
+)

@@ -192,6 +192,14 @@ def test_flops_of_a_shared_layer_are_those_of_one_call_and_the_total_counts_all(
     assert "│    27 │" in text
 
 
+def test_flops_of_models_within_models():
+    x = Input((4,))
+    tower = Sequential([Dense(3, use_bias=False), Dense(2, use_bias=False)], name="tower")
+    model = Model(x, tower(x))
+    measures = Measures(model.trained_module, with_flops=True)
+    assert [row.flops for row in layer_rows(model, measures, expand_nested=True)] == [None, 36, 24, 12]
+
+
 def test_flops_need_sizes():
     model = Sequential([Input((None, 4)), Dense(3)])
     with pytest.raises(
