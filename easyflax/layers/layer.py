@@ -468,7 +468,9 @@ class Layer(nnx.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """Returns a new layer, not built, of what `get_config` returned."""
-        return cls(**config)
+        known = _init_parameters(cls)
+        # Keras writes None for arguments that are not offered here, such as `quantization_config`.
+        return cls(**{name: value for name, value in config.items() if value is not None or name in known})
 
 
 def attach(variable: Any, *, regularizer: Any = None, constraint: Any = None) -> None:

@@ -94,7 +94,7 @@ def assert_same_config(both: tuple[Any, Any]) -> None:
     ours, theirs = both
     config = {key: value for key, value in theirs.get_config().items() if key not in KERAS_ONLY}
     mine = ours.get_config()
-    again = type(ours).from_config(config)
+    again = type(ours).from_config(theirs.get_config())
     assert _plain(mine) == _plain(config)
     assert _plain(again.get_config()) == _plain(mine)
     assert _plain(type(ours).from_config(mine).get_config()) == _plain(mine)
