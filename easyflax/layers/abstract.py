@@ -28,6 +28,7 @@ __all__ = [
     "shapes_for_build",
     "specs_of",
     "specs_of_shapes",
+    "with_rows",
 ]
 
 # For the first axis, and for others; with many divisors, since networks halve and reshape. Of the first one
@@ -142,6 +143,11 @@ def specs_of(tree: Any) -> Any:
         return jax.ShapeDtypeStruct((None, *shape[1:]) if shape else (), leaf.dtype)
 
     return jax.tree.map(spec, tree, is_leaf=_is_leaf)
+
+
+def with_rows(tree: Any) -> Any:
+    """Returns specs of arrays and of specs, with two rows where the first axis is free."""
+    return jax.tree.map(lambda leaf: _with_sizes(leaf, (2, 8)) if is_spec(leaf) else leaf, specs_of(tree))
 
 
 def _shapes(tree: Any) -> Any:

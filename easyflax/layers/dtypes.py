@@ -24,12 +24,12 @@ class Policy(NamedTuple):
     variable_dtype: Any
 
 
-@functools.cache
 def resolve_policy(dtype: Any) -> Policy:
     """Returns the policy for what a layer is given as `dtype`.
 
     Args:
-        dtype: None for float32, a floating dtype or its name, or "mixed_bfloat16" or "mixed_float16".
+        dtype: None for float32, a floating dtype or its name, "mixed_bfloat16" or "mixed_float16", or what
+            Keras writes for it into configurations.
 
     Raises:
         ValueError: it is neither.
@@ -38,6 +38,13 @@ def resolve_policy(dtype: Any) -> Policy:
         >>> resolve_policy("mixed_bfloat16").compute_dtype.name, resolve_policy(None).name
         ('bfloat16', 'float32')
     """
+    if isinstance(dtype, dict):
+        dtype = dtype.get("config", {}).get("name")
+    return _policy(dtype)
+
+
+@functools.cache
+def _policy(dtype: Any) -> Policy:
     if isinstance(dtype, str) and dtype in _MIXED:
         return Policy(dtype, jnp.dtype(_MIXED[dtype]), jnp.dtype("float32"))
     try:

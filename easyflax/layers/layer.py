@@ -175,7 +175,7 @@ class Layer(nnx.Module):
         training = _training.get() if given is None else given
         if "training" in self._call_parameters:
             kwargs["training"] = self._is_in_training() if training is None else training
-        with _around_call(given):
+        with around_call(given):
             outputs = self.call(*args, **kwargs)
             self._penalize_activity(outputs)
         return outputs
@@ -491,7 +491,7 @@ def current_training() -> bool | None:
     return _training.get()
 
 
-def _around_call(training: Any) -> AbstractContextManager[None]:
+def around_call(training: Any) -> AbstractContextManager[None]:
     """Passes `training`, if given, on to the layers inside; the outermost call begins to collect losses."""
     if training is None and is_collecting():
         return nullcontext()

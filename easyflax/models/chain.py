@@ -12,7 +12,7 @@ from easyflax.layers import abstract
 from easyflax.layers.building import has_unbuilt
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.input_layer import InputLayer
-from easyflax.layers.layer import Layer
+from easyflax.layers.layer import Layer, around_call
 from easyflax.layers.symbolic import Input, Symbolic, apply, input_of
 from easyflax.models.naming import named
 
@@ -114,11 +114,12 @@ class Chain(Layer):
         """Returns what the last layer returns."""
         return self.call_with_mask(inputs, mask)[0]
 
-    def call_with_mask(self, inputs: Any, mask: Any = None) -> tuple[Any, Any]:
+    def call_with_mask(self, inputs: Any, mask: Any = None, training: Any = None) -> tuple[Any, Any]:
         """Returns what the last layer returns, and its mask."""
         value = inputs
-        for layer in self.layers:
-            value, mask = call_in_model(layer, (value,), {}, None if mask is None else ((mask,), {}))
+        with around_call(training):
+            for layer in self.layers:
+                value, mask = call_in_model(layer, (value,), {}, None if mask is None else ((mask,), {}))
         return value, mask
 
 

@@ -13,7 +13,7 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax.layers.calling import call_in_model
-from easyflax.layers.layer import Layer
+from easyflax.layers.layer import Layer, around_call
 from easyflax.layers.symbolic import Step, Symbolic
 from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named
@@ -71,9 +71,10 @@ class Graph(Layer):
         """Returns the outputs, in the nesting that the model was stated with."""
         return self._program.run(self, inputs, mask)[0]
 
-    def call_with_mask(self, inputs: Any, mask: Any = None) -> tuple[Any, Any]:
+    def call_with_mask(self, inputs: Any, mask: Any = None, training: Any = None) -> tuple[Any, Any]:
         """Returns the outputs and their masks, from inputs and their masks."""
-        return self._program.run(self, inputs, mask)
+        with around_call(training):
+            return self._program.run(self, inputs, mask)
 
 
 @dataclass(frozen=True, eq=False)

@@ -179,6 +179,8 @@ class Model(Trainer, Layer):
             Layer.build_for(self, args, kwargs)
 
     def _make_weights(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if len(args) == 1 and not kwargs:
+            self._run.input_specs = abstract.with_rows(args[0])
         if type(self).build is Model.build:
             return  # the layers inside build themselves when they are called
         self._run.is_building = True
@@ -217,6 +219,16 @@ class Model(Trainer, Layer):
     def output(self) -> Any:
         """The symbolic outputs, in the nesting that the model returns."""
         return self._stated("output")[1]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of `inputs`."""
+        return [value.name for value in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that return `outputs`."""
+        return [value.name for value in self.outputs]
 
     @property
     def input_shape(self) -> Any:

@@ -186,3 +186,13 @@ def test_build_of_a_model_may_call_that_of_its_class():
     model = Building()
     assert model(X).shape == (32, 2)
     assert sorted(weight.shape for weight in model.get_weights()) == [(2,), (3,), (3, 2)]
+
+
+def test_training_given_to_a_call_of_a_model_in_a_model_stays():
+    inner = Sequential([Input((40,)), nnx.Dropout(0.5, rngs=nnx.Rngs(0))])
+    x = Input((40,))
+    model = Model(x, inner(x, training=False) + 0)
+    data = np.ones((1, 40), np.float32)
+    assert np.array_equal(model(data, training=True), data)
+    model.compile("sgd", "mse")
+    assert model.evaluate(data, data, verbose=0) == 0
