@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -182,9 +182,9 @@ def serialize(value: Any) -> Any:
     """
     if value is None or type(value) in (str, int, float, bool):
         return value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, MutableSequence)):
         items = [serialize(item) for item in value]
-        return items if isinstance(value, list) else tuple(items)
+        return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         return {key: serialize(item) for key, item in value.items()}
     for kinds, write in _WRITERS:

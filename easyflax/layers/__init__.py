@@ -13,12 +13,16 @@ from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMax
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from easyflax.layers.batch_normalization import BatchNormalization as BatchNormalization
+from easyflax.layers.bidirectional import Bidirectional as Bidirectional
 from easyflax.layers.conv import Conv1D as Conv1D
 from easyflax.layers.conv import Conv2D as Conv2D
 from easyflax.layers.conv import Conv3D as Conv3D
 from easyflax.layers.conv import Convolution1D as Convolution1D
 from easyflax.layers.conv import Convolution2D as Convolution2D
 from easyflax.layers.conv import Convolution3D as Convolution3D
+from easyflax.layers.conv_lstm import ConvLSTM1D as ConvLSTM1D
+from easyflax.layers.conv_lstm import ConvLSTM2D as ConvLSTM2D
+from easyflax.layers.conv_lstm import ConvLSTM3D as ConvLSTM3D
 from easyflax.layers.conv_transpose import Conv1DTranspose as Conv1DTranspose
 from easyflax.layers.conv_transpose import Conv2DTranspose as Conv2DTranspose
 from easyflax.layers.conv_transpose import Conv3DTranspose as Conv3DTranspose
@@ -55,8 +59,12 @@ from easyflax.layers.global_pooling import GlobalMaxPooling1D as GlobalMaxPoolin
 from easyflax.layers.global_pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
 from easyflax.layers.global_pooling import GlobalMaxPooling3D as GlobalMaxPooling3D
 from easyflax.layers.group_normalization import GroupNormalization as GroupNormalization
+from easyflax.layers.gru import GRU as GRU
+from easyflax.layers.gru import GRUCell as GRUCell
 from easyflax.layers.input_layer import InputLayer as InputLayer
 from easyflax.layers.layer import Layer as Layer
+from easyflax.layers.lstm import LSTM as LSTM
+from easyflax.layers.lstm import LSTMCell as LSTMCell
 from easyflax.layers.merging import Add as Add
 from easyflax.layers.merging import Average as Average
 from easyflax.layers.merging import Concatenate as Concatenate
@@ -101,14 +109,22 @@ from easyflax.layers.reshaping import Flatten as Flatten
 from easyflax.layers.reshaping import Permute as Permute
 from easyflax.layers.reshaping import RepeatVector as RepeatVector
 from easyflax.layers.reshaping import Reshape as Reshape
+from easyflax.layers.rnn import RNN as RNN
+from easyflax.layers.simple_rnn import SimpleRNN as SimpleRNN
+from easyflax.layers.simple_rnn import SimpleRNNCell as SimpleRNNCell
 from easyflax.layers.spectral_normalization import SpectralNormalization as SpectralNormalization
+from easyflax.layers.stacked_cells import StackedRNNCells as StackedRNNCells
 from easyflax.layers.symbolic import Input as Input
+from easyflax.layers.time_distributed import TimeDistributed as TimeDistributed
 from easyflax.layers.upsampling import UpSampling1D as UpSampling1D
 from easyflax.layers.upsampling import UpSampling2D as UpSampling2D
 from easyflax.layers.upsampling import UpSampling3D as UpSampling3D
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "Activation",
     "ActivityRegularization",
     "AdaptiveAveragePooling1D",
@@ -127,6 +143,7 @@ __all__ = [
     "AvgPool2D",
     "AvgPool3D",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -134,6 +151,9 @@ __all__ = [
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
     "Convolution1D",
     "Convolution1DTranspose",
     "Convolution2D",
@@ -151,6 +171,7 @@ __all__ = [
     "EinsumDense",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",
@@ -169,6 +190,7 @@ __all__ = [
     "Identity",
     "Input",
     "InputLayer",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -193,12 +215,16 @@ __all__ = [
     "SeparableConv2D",
     "SeparableConvolution1D",
     "SeparableConvolution2D",
+    "SimpleRNN",
+    "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
     "SpectralNormalization",
+    "StackedRNNCells",
     "Subtract",
+    "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",

@@ -36,7 +36,10 @@ def order_of(layer: Any) -> tuple[str, ...]:
 
 
 def ordered_weights(module: Any) -> list[nnx.Variable[Any]]:
-    """Returns the weights of a module and of those inside, each once, without the state of random streams."""
+    """Returns the weights of a module and of those inside, each once.
+
+    What a layer keeps from one call to the next is no weight: the state of random streams and caches.
+    """
     return [variable for _, variable in ordered_paths(module)]
 
 
@@ -45,7 +48,7 @@ def ordered_paths(module: Any) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]
     found: dict[int, tuple[tuple[Any, ...], nnx.Variable[Any]]] = {}
     seen: set[int] = set()
     for path, variable in _walk((), module, seen):
-        if not isinstance(variable, nnx.RngState | nnx.Intermediate):
+        if not isinstance(variable, nnx.RngState | nnx.Intermediate | nnx.Cache):
             found.setdefault(id(variable), (path, variable))
     return list(found.values())
 
