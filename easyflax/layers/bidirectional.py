@@ -98,7 +98,8 @@ class Bidirectional(Layer):
         """
         if not self.stateful:
             raise AttributeError(
-                f"Bidirectional '{self.name}' keeps no states, expected stateful=True in its layer. Make it so."
+                f"Bidirectional '{self.name}' keeps no states, expected stateful=True in its layer. "
+                "Make it so."
             )
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()

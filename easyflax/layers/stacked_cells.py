@@ -132,7 +132,7 @@ def advance(cell: Any, inputs: jax.Array, states: Any, noise: Any, training: boo
     if is_whole(cell):
         new = cell.advance(cell.project(inputs, noise), states, noise)
         return new[0], new
-    function = cell if callable(cell) else cell.call
+    function: Any = cell if callable(cell) else cell.call
     known = isinstance(cell, Layer) or "training" in inspect.signature(function).parameters
     output, new = function(inputs, states, **({"training": training} if known else {}))
     return output, _nested_like(new, states, cell)
