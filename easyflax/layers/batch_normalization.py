@@ -52,6 +52,7 @@ class BatchNormalization(AffineLayer, nnx.BatchNorm):
         **kwargs: `name`, `dtype`, `trainable`, see `Layer`.
 
     Raises:
+        TypeError: `axis` is no integer.
         ValueError: `renorm_clipping` has an unknown key, or bounds that exclude each other.
 
     Examples:
@@ -101,6 +102,7 @@ class BatchNormalization(AffineLayer, nnx.BatchNorm):
             beta_constraint=beta_constraint,
             gamma_constraint=gamma_constraint,
         )
+        checks.check_axis(self, axis=axis)
         self.axis = int(axis)
         self.momentum = float(momentum)
         self.epsilon = float(epsilon)

@@ -36,6 +36,7 @@ class GroupNormalization(AffineLayer, nnx.GroupNorm):
         **kwargs: `name`, `dtype`, `trainable`, see `Layer`.
 
     Raises:
+        TypeError: `axis` is no integer.
         ValueError: `groups` is neither a positive integer nor -1; when built, the features cannot be divided
             into the groups.
 
@@ -68,6 +69,7 @@ class GroupNormalization(AffineLayer, nnx.GroupNorm):
                 f"GroupNormalization: got groups={groups!r}, expected a positive integer, or -1 for as many "
                 "groups as features. Pass for example groups=8."
             )
+        checks.check_axis(self, axis=axis)
         self._set_affine(
             center=center,
             scale=scale,

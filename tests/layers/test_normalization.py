@@ -7,6 +7,7 @@ import pytest
 
 import easyflax.nnx as nnx
 from easyflax.layers import (
+    BatchNormalization,
     Dense,
     GroupNormalization,
     LayerNormalization,
@@ -113,11 +114,13 @@ def test_a_wrapped_layer_comes_back_from_its_configuration():
     [
         (lambda: LayerNormalization("last"), r"LayerNormalization: got axis='last', expected an integer"),
         (lambda: LayerNormalization(rms_scaling=True), "Use RMSNormalization"),
+        (lambda: GroupNormalization(axis=[1]), r"GroupNormalization: .*axis"),
+        (lambda: BatchNormalization(axis=[1]), r"BatchNormalization: .*axis"),
         (lambda: GroupNormalization(0), "got groups=0, expected a positive integer, or -1"),
         (lambda: SpectralNormalization(nnx.relu), "a layer of type .*, expected one of easyflax.layers"),
         (lambda: SpectralNormalization(Dense(2), 0), "power_iterations=0, expected 1 or more"),
     ],
-    ids=["axis", "rms", "groups", "wrapped", "iterations"],
+    ids=["axis", "rms", "group-axis", "batch-axis", "groups", "wrapped", "iterations"],
 )
 def test_arguments_that_make_no_sense_are_refused(make, match):
     with pytest.raises((TypeError, ValueError), match=match):

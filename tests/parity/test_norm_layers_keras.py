@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+import easyflax as ef
 import easyflax.layers as layers
 import easyflax.nnx as nnx
 import tests.parity.keras_oracle as oracle
@@ -159,6 +160,34 @@ def test_random_layers_draw_what_keras_draws_with_the_same_seed(name, kwargs, x)
     for _ in range(2):
         oracle.assert_close(both[0](x, training=True), both[1](x, training=True), rtol=1e-6)
     assert both[0].supports_masking == both[1].supports_masking
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [False, True], ids=["all-trained", "first-norm-frozen"])
+def test_fit_goes_as_in_keras_through_layers_with_state_and_randomness(frozen):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(24, 6)).astype("float32"), rng.normal(size=(24, 2)).astype("float32")
+
+    def build(lib):
+        of = lib.layers
+        inputs = lib.Input((6,))
+        h = of.SpectralNormalization(of.Dense(8, activation="relu"), power_iterations=2)(inputs)
+        h = of.BatchNormalization(momentum=0.8, trainable=not frozen)(h)
+        h = of.concatenate([of.Dropout(0.3, seed=1)(h), of.GaussianNoise(0.1, seed=2)(h)])
+        h = of.Dense(4)(of.LayerNormalization()(h))
+        h = of.AlphaDropout(0.2, seed=3)(of.BatchNormalization(renorm=True)(h))
+        return lib.Model(inputs, of.Dense(2)(h))
+
+    ours, theirs = build(ef), build(keras)
+    ours.set_weights(oracle.keras_weights(theirs))
+    losses = []
+    for lib, model in ((ef, ours), (keras, theirs)):
+        model.compile(optimizer=lib.optimizers.SGD(0.05), loss="mse")
+        history = model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for one, other in zip(ours.get_weights(), oracle.keras_weights(theirs), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
