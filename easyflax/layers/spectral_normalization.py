@@ -53,13 +53,14 @@ class SpectralNormalization(Layer):
 
     def build(self, input_shape: Any) -> None:
         self.layer.build_for((specs_of_shapes(input_shape, self.compute_dtype),), {})
-        kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        name = next((one for one in ("kernel", "embeddings") if hasattr(self.layer, one)), "")
+        kernel = getattr(self.layer, name, None)
         if not isinstance(kernel, nnx.Variable):
             raise ValueError(
                 f"SpectralNormalization: its layer {type(self.layer).__name__} '{self.layer.name}' has "
                 "neither a kernel nor embeddings, expected one of them. Wrap a layer such as Dense or Conv2D."
             )
-        self.kernel = kernel
+        self._kernel_name = name
         self.vector_u = self.add_weight(
             (1, kernel.shape[-1]),
             initializers.TruncatedNormal(stddev=0.02),
@@ -83,6 +84,18 @@ class SpectralNormalization(Layer):
         self.kernel[...] = normal.astype(kernel.dtype)
         # A kernel of zeros has no singular vector, and from zeros the iteration would not get away again.
         self.vector_u[...] = jnp.where(jnp.any(kernel != 0), u, old_u).astype(old_u.dtype)
+
+    @property
+    def kernel(self) -> Any:
+        """The weight of the layer inside that is normalised."""
+        return getattr(self.layer, self._kernel_name)
+
+    def _children_in_order(self) -> list[tuple[str, Any]]:
+        """The kernel comes before the vector, and what else the layer inside has after it, as in Keras."""
+        if not self.built:
+            return [("layer", self.layer)]
+        kernel = {self._kernel_name: self.kernel}
+        return [("layer", kernel), ("vector_u", self.vector_u), ("layer", self.layer)]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

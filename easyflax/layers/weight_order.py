@@ -128,6 +128,8 @@ def _walk(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[A
 def children(value: Any) -> list[tuple[Any, Any]]:
     """Returns `(name, value)` of the attributes of a module, or of the items of a container, in order."""
     if isinstance(value, nnx.Pytree):
+        if (stated := getattr(value, "_children_in_order", None)) is not None:
+            return stated()
         items = vars(value)
         ordered = getattr(value, "ordered_layers", None)
         if ordered is not None:  # a graph of layers, whose own dict may be sorted by name

@@ -102,6 +102,15 @@ def test_a_kernel_of_zeros_is_left_and_can_be_normalized_later():
     assert float(jnp.linalg.norm(layer.layer.kernel[...], 2)) == pytest.approx(1.0, rel=1e-4)
 
 
+def test_a_wrapped_layer_that_is_frozen_stays_so():
+    layer = SpectralNormalization(Dense(5))
+    layer(X)
+    assert layer.kernel is layer.layer.kernel
+    assert [w.shape for w in layer.weights] == [(6, 5), (1, 5), (5,)]
+    layer.layer.trainable = False
+    assert layer.trainable_weights == []
+
+
 def test_a_wrapped_layer_comes_back_from_its_configuration():
     layer = SpectralNormalization(Dense(5, activation="relu"), power_iterations=3)
     again = SpectralNormalization.from_config(layer.get_config())
