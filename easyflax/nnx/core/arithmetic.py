@@ -8,6 +8,8 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 A = TypeVar("A")
 
@@ -60,6 +62,34 @@ class ActsAsValue(Generic[A]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.get_value()(*args, **kwargs)
+
+    def assign(self, value: Any) -> Any:
+        """Replaces the value by one of its shape, in its dtype, and returns it: Keras's spelling.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        old = self.get_value()
+        new = jnp.asarray(_value_of(value), old.dtype)
+        if new.shape != old.shape:
+            raise ValueError(
+                f"assign got an array of shape {new.shape} for a {type(self).__name__} of shape {old.shape}, "
+                "expected equal shapes. Pass an array of that shape."
+            )
+        self.set_value(new)
+        return new
+
+    def assign_add(self, value: Any) -> Any:
+        """Adds to the value, and returns the sum: Keras's spelling."""
+        return self.assign(self.get_value() + _value_of(value))
+
+    def assign_sub(self, value: Any) -> Any:
+        """Subtracts from the value, and returns the difference: Keras's spelling."""
+        return self.assign(self.get_value() - _value_of(value))
+
+    def numpy(self) -> np.ndarray:
+        """Returns the value as a NumPy array: Keras's spelling."""
+        return np.asarray(self.get_value())
 
     def __len__(self) -> int:
         return len(self.get_value())

@@ -87,3 +87,14 @@ def test_jax_and_numpy_functions_take_a_variable_for_its_value():
 
 def test_a_variable_that_holds_a_function_can_be_called():
     assert nnx.Variable(jnp.cos)(0.0) == 1.0
+
+
+def test_kerass_spellings_of_assignment_keep_shape_and_dtype():
+    variable = nnx.Variable(jnp.zeros(2, jnp.float32))
+    assert variable.assign(np.array([1, 2])).dtype == jnp.float32
+    variable.assign_add(nnx.Param(jnp.ones(2)))
+    variable.assign_sub(0.5)
+    assert isinstance(variable.numpy(), np.ndarray)
+    assert variable.numpy().tolist() == [1.5, 2.5]
+    with pytest.raises(ValueError, match=r"assign got an array of shape \(3,\) for a Variable of shape \(2,\)"):
+        variable.assign(jnp.zeros(3))
