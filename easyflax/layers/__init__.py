@@ -14,6 +14,7 @@ from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMax
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
 from easyflax.layers.batch_normalization import BatchNormalization as BatchNormalization
 from easyflax.layers.bidirectional import Bidirectional as Bidirectional
+from easyflax.layers.category_encoding import CategoryEncoding as CategoryEncoding
 from easyflax.layers.conv import Conv1D as Conv1D
 from easyflax.layers.conv import Conv2D as Conv2D
 from easyflax.layers.conv import Conv3D as Conv3D
@@ -40,12 +41,14 @@ from easyflax.layers.depthwise_conv import SeparableConv1D as SeparableConv1D
 from easyflax.layers.depthwise_conv import SeparableConv2D as SeparableConv2D
 from easyflax.layers.depthwise_conv import SeparableConvolution1D as SeparableConvolution1D
 from easyflax.layers.depthwise_conv import SeparableConvolution2D as SeparableConvolution2D
+from easyflax.layers.discretization import Discretization as Discretization
 from easyflax.layers.dropout import Dropout as Dropout
 from easyflax.layers.dropout import SpatialDropout1D as SpatialDropout1D
 from easyflax.layers.dropout import SpatialDropout2D as SpatialDropout2D
 from easyflax.layers.dropout import SpatialDropout3D as SpatialDropout3D
 from easyflax.layers.einsum_dense import EinsumDense as EinsumDense
 from easyflax.layers.embedding import Embedding as Embedding
+from easyflax.layers.feature_normalization import Normalization as Normalization
 from easyflax.layers.global_pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
 from easyflax.layers.global_pooling import GlobalAveragePooling2D as GlobalAveragePooling2D
 from easyflax.layers.global_pooling import GlobalAveragePooling3D as GlobalAveragePooling3D
@@ -61,6 +64,8 @@ from easyflax.layers.global_pooling import GlobalMaxPooling3D as GlobalMaxPoolin
 from easyflax.layers.group_normalization import GroupNormalization as GroupNormalization
 from easyflax.layers.gru import GRU as GRU
 from easyflax.layers.gru import GRUCell as GRUCell
+from easyflax.layers.histogram import AutoContrast as AutoContrast
+from easyflax.layers.histogram import Equalization as Equalization
 from easyflax.layers.input_layer import InputLayer as InputLayer
 from easyflax.layers.layer import Layer as Layer
 from easyflax.layers.lstm import LSTM as LSTM
@@ -105,10 +110,36 @@ from easyflax.layers.pooling import MaxPool3D as MaxPool3D
 from easyflax.layers.pooling import MaxPooling1D as MaxPooling1D
 from easyflax.layers.pooling import MaxPooling2D as MaxPooling2D
 from easyflax.layers.pooling import MaxPooling3D as MaxPooling3D
+from easyflax.layers.random_color import RandomBrightness as RandomBrightness
+from easyflax.layers.random_color import RandomColorDegeneration as RandomColorDegeneration
+from easyflax.layers.random_color import RandomColorJitter as RandomColorJitter
+from easyflax.layers.random_color import RandomContrast as RandomContrast
+from easyflax.layers.random_color import RandomGrayscale as RandomGrayscale
+from easyflax.layers.random_color import RandomHue as RandomHue
+from easyflax.layers.random_color import RandomSaturation as RandomSaturation
+from easyflax.layers.random_distortion import RandomElasticTransform as RandomElasticTransform
+from easyflax.layers.random_distortion import RandomPerspective as RandomPerspective
+from easyflax.layers.random_geometry import RandomCrop as RandomCrop
+from easyflax.layers.random_geometry import RandomFlip as RandomFlip
+from easyflax.layers.random_geometry import RandomRotation as RandomRotation
+from easyflax.layers.random_geometry import RandomShear as RandomShear
+from easyflax.layers.random_geometry import RandomTranslation as RandomTranslation
+from easyflax.layers.random_geometry import RandomZoom as RandomZoom
+from easyflax.layers.random_regions import CutMix as CutMix
+from easyflax.layers.random_regions import MixUp as MixUp
+from easyflax.layers.random_regions import RandomErasing as RandomErasing
+from easyflax.layers.random_regions import RandomGaussianBlur as RandomGaussianBlur
+from easyflax.layers.random_tone import RandomInvert as RandomInvert
+from easyflax.layers.random_tone import RandomPosterization as RandomPosterization
+from easyflax.layers.random_tone import RandomSharpness as RandomSharpness
+from easyflax.layers.random_tone import Solarization as Solarization
+from easyflax.layers.rescaling import Rescaling as Rescaling
 from easyflax.layers.reshaping import Flatten as Flatten
 from easyflax.layers.reshaping import Permute as Permute
 from easyflax.layers.reshaping import RepeatVector as RepeatVector
 from easyflax.layers.reshaping import Reshape as Reshape
+from easyflax.layers.resizing import CenterCrop as CenterCrop
+from easyflax.layers.resizing import Resizing as Resizing
 from easyflax.layers.rnn import RNN as RNN
 from easyflax.layers.simple_rnn import SimpleRNN as SimpleRNN
 from easyflax.layers.simple_rnn import SimpleRNNCell as SimpleRNNCell
@@ -135,6 +166,7 @@ __all__ = [
     "AdaptiveMaxPooling3D",
     "Add",
     "AlphaDropout",
+    "AutoContrast",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -144,6 +176,8 @@ __all__ = [
     "AvgPool3D",
     "BatchNormalization",
     "Bidirectional",
+    "CategoryEncoding",
+    "CenterCrop",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -163,13 +197,16 @@ __all__ = [
     "Cropping1D",
     "Cropping2D",
     "Cropping3D",
+    "CutMix",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Discretization",
     "Dot",
     "Dropout",
     "EinsumDense",
     "Embedding",
+    "Equalization",
     "Flatten",
     "GRUCell",
     "GaussianDropout",
@@ -204,13 +241,37 @@ __all__ = [
     "MaxPooling3D",
     "Maximum",
     "Minimum",
+    "MixUp",
     "Multiply",
+    "Normalization",
     "PReLU",
     "Permute",
     "RMSNormalization",
+    "RandomBrightness",
+    "RandomColorDegeneration",
+    "RandomColorJitter",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomElasticTransform",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHue",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterization",
+    "RandomRotation",
+    "RandomSaturation",
+    "RandomSharpness",
+    "RandomShear",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "RepeatVector",
+    "Rescaling",
     "Reshape",
+    "Resizing",
     "SeparableConv1D",
     "SeparableConv2D",
     "SeparableConvolution1D",
@@ -218,6 +279,7 @@ __all__ = [
     "SimpleRNN",
     "SimpleRNNCell",
     "Softmax",
+    "Solarization",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
