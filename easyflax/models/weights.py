@@ -186,9 +186,11 @@ def _found_by_layer(weights: list[Weight], arrays: Mapping[str, Any]) -> tuple[A
     """Returns arrays by path, and in words which ones cannot be told apart."""
     found: Arrays = {}
     problems = []
+    taken = {weight.name for weight in weights if weight.name in arrays}
     for weight in weights:
-        names = [name for name in arrays if f".{name}".endswith(f".{weight.in_layer}")]
-        if weight.name in names:
+        ends = f".{weight.in_layer}"
+        names = [name for name in arrays if name not in taken and f".{name}".endswith(ends)]
+        if weight.name in taken:
             names = [weight.name]
         if len(names) == 1:
             found[weight.path] = arrays[names[0]]

@@ -235,6 +235,20 @@ def test_by_name_finds_layers_wherever_they_are(tmp_path):
         _dense_model(("c", "d")).load_weights(tmp_path / "w", by_name=True)
 
 
+def test_by_name_gives_what_fits_by_its_whole_name_to_no_other_layer(tmp_path):
+    body = Sequential([Input((4,)), Dense(5)], name="body")
+    Sequential([body, Dense(1, name="head")]).save_weights(tmp_path / "w")
+    kept = [array + 1 for array in body.get_weights()]
+    x = Input((4,))
+    other = Dense(2)
+    model = Model(x, [body(x), other(x)])
+    body.set_weights(kept)
+    before = other.get_weights()
+    model.load_weights(tmp_path / "w", by_name=True)
+    assert _equal([array + 1 for array in body.get_weights()], kept)
+    assert _equal(other.get_weights(), before)
+
+
 def test_by_name_refuses_names_that_are_not_clear_and_shapes_that_differ(tmp_path):
     Sequential(
         [Input((4,)), Sequential([Dense(4, name="a")]), Sequential([Dense(4, name="a")])]
