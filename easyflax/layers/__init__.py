@@ -12,6 +12,8 @@ from easyflax.layers.adaptive_pooling import AdaptiveAveragePooling3D as Adaptiv
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
 from easyflax.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
+from easyflax.layers.attention import AdditiveAttention as AdditiveAttention
+from easyflax.layers.attention import Attention as Attention
 from easyflax.layers.batch_normalization import BatchNormalization as BatchNormalization
 from easyflax.layers.bidirectional import Bidirectional as Bidirectional
 from easyflax.layers.category_encoding import CategoryEncoding as CategoryEncoding
@@ -62,6 +64,8 @@ from easyflax.layers.global_pooling import GlobalMaxPooling1D as GlobalMaxPoolin
 from easyflax.layers.global_pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
 from easyflax.layers.global_pooling import GlobalMaxPooling3D as GlobalMaxPooling3D
 from easyflax.layers.group_normalization import GroupNormalization as GroupNormalization
+from easyflax.layers.grouped_query_attention import GroupedQueryAttention as GroupedQueryAttention
+from easyflax.layers.grouped_query_attention import GroupQueryAttention as GroupQueryAttention
 from easyflax.layers.gru import GRU as GRU
 from easyflax.layers.gru import GRUCell as GRUCell
 from easyflax.layers.histogram import AutoContrast as AutoContrast
@@ -86,6 +90,7 @@ from easyflax.layers.merging import maximum as maximum
 from easyflax.layers.merging import minimum as minimum
 from easyflax.layers.merging import multiply as multiply
 from easyflax.layers.merging import subtract as subtract
+from easyflax.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from easyflax.layers.noise import AlphaDropout as AlphaDropout
 from easyflax.layers.noise import GaussianDropout as GaussianDropout
 from easyflax.layers.noise import GaussianNoise as GaussianNoise
@@ -165,7 +170,9 @@ __all__ = [
     "AdaptiveMaxPooling2D",
     "AdaptiveMaxPooling3D",
     "Add",
+    "AdditiveAttention",
     "AlphaDropout",
+    "Attention",
     "AutoContrast",
     "Average",
     "AveragePooling1D",
@@ -224,6 +231,8 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "GroupQueryAttention",
+    "GroupedQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
@@ -242,6 +251,7 @@ __all__ = [
     "Maximum",
     "Minimum",
     "MixUp",
+    "MultiHeadAttention",
     "Multiply",
     "Normalization",
     "PReLU",
