@@ -8,7 +8,9 @@ from easyflax.lazy import lazily as _lazily
 
 if _typing.TYPE_CHECKING:
     from easyflax import activations as activations
+    from easyflax import backend as backend
     from easyflax import callbacks as callbacks
+    from easyflax import config as config
     from easyflax import constraints as constraints
     from easyflax import datasets as datasets
     from easyflax import distribution as distribution
@@ -40,7 +42,9 @@ __all__ = [
     "__version__",
     "activations",
     "apply",
+    "backend",
     "callbacks",
+    "config",
     "constraints",
     "datasets",
     "distribution",
@@ -64,7 +68,9 @@ __getattr__, __dir__ = _lazily(
     __name__,
     modules=(
         "activations",
+        "backend",
         "callbacks",
+        "config",
         "constraints",
         "datasets",
         "distribution",

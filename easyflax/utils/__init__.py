@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as _typing
 
+from easyflax.backend import clear_session as clear_session
 from easyflax.lazy import lazily as _lazily
 from easyflax.random import set_random_seed as set_random_seed
 from easyflax.serialization import CustomObjectScope as CustomObjectScope
@@ -16,6 +17,7 @@ from easyflax.serialization import register_keras_serializable as register_keras
 from easyflax.serialization import serialize as serialize_keras_object
 from easyflax.utils.arrays import normalize as normalize
 from easyflax.utils.arrays import to_categorical as to_categorical
+from easyflax.utils.sequences import pad_sequences as pad_sequences
 
 if _typing.TYPE_CHECKING:
     from easyflax.utils.plotting import model_to_dot as model_to_dot
@@ -23,6 +25,7 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "CustomObjectScope",
+    "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",
@@ -30,6 +33,7 @@ __all__ = [
     "get_registered_object",
     "model_to_dot",
     "normalize",
+    "pad_sequences",
     "plot_model",
     "register_keras_serializable",
     "serialize_keras_object",

@@ -198,3 +198,11 @@ def test_normalize_gives_what_keras_gives(order):
     x = np.random.default_rng(0).normal(size=(3, 4))
     close(utils.normalize(x, order=order), keras.utils.normalize(x, order=order))
     close(utils.normalize(jnp.asarray(x), 0, order), keras.utils.normalize(jnp.asarray(x), 0, order))
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize("maxlen", [None, 2, 5])
+def test_pad_sequences_gives_what_keras_gives(padding, maxlen):
+    sequences = [[1, 2, 3], [4], [], [5, 6]]
+    kwargs = {"maxlen": maxlen, "padding": padding, "truncating": padding, "value": 7}
+    close(utils.pad_sequences(sequences, **kwargs), keras.utils.pad_sequences(sequences, **kwargs))

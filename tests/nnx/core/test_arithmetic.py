@@ -96,5 +96,7 @@ def test_kerass_spellings_of_assignment_keep_shape_and_dtype():
     variable.assign_sub(0.5)
     assert isinstance(variable.numpy(), np.ndarray)
     assert variable.numpy().tolist() == [1.5, 2.5]
-    with pytest.raises(ValueError, match=r"assign got an array of shape \(3,\) for a Variable of shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"assign got an array of shape \(3,\) for a Variable of shape \(2,\)"
+    ):
         variable.assign(jnp.zeros(3))
