@@ -130,6 +130,7 @@ from easyflax.layers.random_geometry import RandomRotation as RandomRotation
 from easyflax.layers.random_geometry import RandomShear as RandomShear
 from easyflax.layers.random_geometry import RandomTranslation as RandomTranslation
 from easyflax.layers.random_geometry import RandomZoom as RandomZoom
+from easyflax.layers.random_policies import RandAugment as RandAugment
 from easyflax.layers.random_regions import CutMix as CutMix
 from easyflax.layers.random_regions import MixUp as MixUp
 from easyflax.layers.random_regions import RandomErasing as RandomErasing
@@ -257,6 +258,7 @@ __all__ = [
     "PReLU",
     "Permute",
     "RMSNormalization",
+    "RandAugment",
     "RandomBrightness",
     "RandomColorDegeneration",
     "RandomColorJitter",

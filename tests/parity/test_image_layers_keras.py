@@ -72,6 +72,13 @@ def test_a_seed_gives_the_images_that_keras_makes_of_it(name, options):
     assert_close(ours(images, training=True), theirs(images, training=True), rtol=1e-5)  # and goes on
 
 
+@pytest.mark.slow
+def test_rand_augment_gives_the_images_that_keras_makes_of_a_seed():
+    ours, theirs = make_both("RandAugment", factor=0.4, num_ops=3, seed=3)
+    theirs.equalization.bins = ours.equalization.bins = 8  # Keras's takes a minute for 256
+    assert_close(ours(image_batch()), theirs(image_batch()), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("name", "options"), with_ids(RANDOM_LAYERS))
 def test_inference_leaves_images_as_they_are_unless_their_size_must_change(name, options):
     if name == "RandomCrop":
@@ -209,7 +216,7 @@ def test_integers_become_floats_elsewhere(name, options):
     assert_close(ours(images), theirs(images), rtol=1e-6)
 
 
-ALL_NAMES = [*NAMES, "RandomElasticTransform", *sorted({name for name, _, _ in DETERMINISTIC})]
+ALL_NAMES = [*NAMES, "RandAugment", "RandomElasticTransform", *sorted({name for name, _, _ in DETERMINISTIC})]
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
@@ -218,7 +225,7 @@ def test_arguments_and_defaults_are_those_of_keras(name):
 
 
 CONFIGS = [(name, {**options, "seed": 3}) for name, options in RANDOM_LAYERS if name != "RandomGrayscale"]
-CONFIGS += [("RandomElasticTransform", {"seed": 3})]
+CONFIGS += [("RandomElasticTransform", {"seed": 3}), ("RandAugment", {"seed": 3})]
 CONFIGS += [(name, options) for name, options, _ in DETERMINISTIC]
 
 
