@@ -87,6 +87,7 @@ class Layer(nnx.Module):
     _auto_name: str | None = None
     _weight_order: tuple[str, ...] = ()
     _call_parameters: ClassVar[frozenset[str]] = frozenset()
+    _positional: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -131,7 +132,11 @@ class Layer(nnx.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._call_parameters = frozenset(inspect.signature(cls.call).parameters)
+        parameters = inspect.signature(cls.call).parameters
+        cls._call_parameters = frozenset(parameters)
+        cls._positional = tuple(
+            name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD
+        )[1:]
         has_mode = hasattr(cls, "deterministic") or hasattr(cls, "use_running_average")
         if "training" in cls._call_parameters and not has_mode:
             cls.deterministic = True  # type: ignore[attr-defined]  # what train() and eval() set on instances
@@ -168,6 +173,10 @@ class Layer(nnx.Module):
             ValueError: the shapes do not fit, see the layer.
             TraceContextError: the layer is not built and was passed by closure into a transform.
         """
+        names = self._positional
+        if len(args) > 1 and "training" in names[: len(args)]:  # layer(x, training), as some programs have it
+            at = names.index("training")
+            args, kwargs = args[:at], {**dict(zip(names[at:], args[at:])), **kwargs}
         args, kwargs = self._in_compute_dtype((args, kwargs))
         if not self.built:
             self.build_for(args, kwargs)

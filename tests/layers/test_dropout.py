@@ -9,6 +9,7 @@ import easyflax as ef
 import easyflax.nnx as nnx
 from easyflax.layers import (
     AlphaDropout,
+    BatchNormalization,
     Dropout,
     GaussianDropout,
     GaussianNoise,
@@ -92,6 +93,14 @@ def test_the_counter_is_state_that_a_transform_carries_on():
     call = nnx.jit(lambda layer, x: layer(x, training=True))
     assert not np.array_equal(call(layer, X), call(layer, X))
     assert int(layer.seed_generator.state[...][1]) == 2
+
+
+@pytest.mark.parametrize("kind", [Dropout, BatchNormalization], ids=["dropout", "norm"])
+def test_training_may_be_passed_by_position(kind):
+    layer = kind(0.5, seed=1) if kind is Dropout else kind()
+    layer(X, True)
+    np.testing.assert_array_equal(layer(X, False), layer(X))
+    assert not np.array_equal(layer(X, True), layer(X, False))
 
 
 def test_modes_of_nnx_set_the_mode():
