@@ -38,11 +38,23 @@ _FLAX_ONLY = frozenset(("hijax", "ref", "eager_sharding"))  # metadata for modes
 _ABSENT: Any = object()
 
 
-class Part(nnx.Pytree):
-    """Stands for a node of a Flax module that is no module: random streams, lists."""
+class _Items:
+    """What a node of Flax holds under a number or a name, as an item."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return vars(self)[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        set_child(self, key, value)
 
 
-class Submodule(nnx.Module):
+class Part(_Items, nnx.Pytree):
+    """Stands for a node of a Flax module that is no module: random streams, plain lists."""
+
+
+class Submodule(_Items, nnx.Module):
     """Stands for a module inside of a Flax module."""
 
 
@@ -251,18 +263,25 @@ class ArrayLink:
 
     def pull(self) -> None:
         """Takes over an array that was set in the Flax module."""
-        value = functools.reduce(_item, self._path, self._module)
+        value = _item(self._holder(), self._path[-1])
         if value is not self._last:
             self._last = value
             set_child(self._owner, self._path[-1], value)
 
     def sync(self) -> None:
-        """Brings both sides in step."""
+        """Brings both sides in step; arrays in tuples stay as they are."""
         self.pull()
-        value = vars(self._owner)[self._path[-1]]
-        if value is not self._last:
-            self._last = value
-            flax_nnx().update(self._module, flax_nnx().from_flat_state([(self._path, value)]))
+        value, holder, key = vars(self._owner)[self._path[-1]], self._holder(), self._path[-1]
+        if value is self._last or isinstance(holder, tuple):
+            return
+        self._last = value
+        if isinstance(key, str) and hasattr(holder, key):
+            setattr(holder, key, value)
+        else:
+            holder[key] = value
+
+    def _holder(self) -> Any:
+        return functools.reduce(_item, self._path[:-1], self._module)
 
 
 # By the id of Flax's variable, which its link keeps alive: if modules share a variable, their mirrors do.

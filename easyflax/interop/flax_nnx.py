@@ -21,6 +21,8 @@ from operator import is_
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
+import jax
+
 import easyflax.nnx as nnx
 from easyflax import random
 from easyflax.interop.flax_mirror import (
@@ -224,7 +226,12 @@ class FlaxModule(nnx.Module):
             for path, value in ours.items()
             if not isinstance(value, nnx.Pytree)
         }
-        module = flax.merge(self._graphdef, flax.from_flat_state(flat))
+        # `merge` takes a dict for a part of the state, so values that are no leaves are put in afterwards.
+        nested = {path: value for path, value in flat.items() if not jax.tree_util.all_leaves([value])}
+        module = flax.merge(self._graphdef, flax.from_flat_state({**flat, **dict.fromkeys(nested, 0)}))
+        for path, variable in flax.to_flat_state(flax.state(module)) if nested else ():
+            if path in nested:
+                variable.set_raw_value(nested[path])
         mode = vars(self).get("deterministic")
         if mode is not None:
             module.eval() if mode else module.train()

@@ -201,9 +201,9 @@ def test_modes_and_freezing_go_both_ways(net):
     net.blocks[1].trainable = False
     mirror.refresh()
     assert mirror.norm.use_running_average is True
-    assert vars(mirror.blocks)[1].trainable is False
+    assert mirror.blocks[1].trainable is False
     mirror.train()
-    del vars(mirror.blocks)[1].trainable
+    del mirror.blocks[1].trainable
     mirror.sync()
     assert net.norm.use_running_average is False
     assert net.drop.deterministic is False
@@ -226,7 +226,7 @@ def test_changes_of_structure_are_taken_over(net):
     del net.table
     mirror.refresh()
     assert mirror.again is kept
-    assert vars(mirror.blocks)[2].kernel.shape == (2, 2)
+    assert mirror.blocks[2].kernel.shape == (2, 2)
     assert mirror.shift.value.tolist() == [1.0, 1.0]
     assert "table" not in vars(mirror)
 
@@ -256,7 +256,7 @@ def test_what_the_module_sows_is_dropped(data):
 
 def test_what_is_shared_in_flax_is_shared_in_the_mirror(net):
     mirror = adapt(net)
-    assert vars(mirror.blocks)[0] is mirror.again
+    assert mirror.blocks[0] is mirror.again
     assert nnx.find_duplicates(mirror) == [[("again",), ("blocks", 0)]]
 
 
@@ -616,6 +616,35 @@ def test_a_call_of_the_model_in_training_mode_changes_the_module(net, data):
     model(data[0], training=False)
     assert np.allclose(net.norm.mean[...], expected.norm.mean[...], atol=1e-6)
     assert net.norm.use_running_average is False
+
+
+@pytest.mark.slow
+def test_plain_containers_hold_modules_and_variables(data):
+    class Contains(flax_nnx.Module):
+        def __init__(self):
+            rngs = flax_nnx.Rngs(0)
+            self.layers = flax_nnx.data([flax_nnx.Linear(FEATURES, 8, rngs=rngs), flax_nnx.relu])
+            self.pair = flax_nnx.data((flax_nnx.Linear(8, 8, rngs=rngs), jnp.ones(8)))
+            self.heads = flax_nnx.data({"main": flax_nnx.Linear(8, CLASSES, rngs=rngs)})
+            self.affine = flax_nnx.Param({"scale": jnp.ones(CLASSES), "shift": jnp.zeros(CLASSES)})
+            self.calls = flax_nnx.Variable(jnp.zeros((), "int32"))
+            self.tables = flax_nnx.List([jnp.ones(CLASSES), np.ones(CLASSES, "float32")])
+
+        def __call__(self, x):
+            self.calls[...] += 1
+            x = self.pair[0](self.layers[1](self.layers[0](x))) * self.pair[1]
+            x = self.heads["main"](x) * self.tables[0] * self.tables[1]
+            return x * self.affine["scale"] + self.affine["shift"]
+
+    net = Contains()
+    model = _compiled(net, 8)
+    model.fit(*data, batch_size=8, epochs=2, verbose=0)
+    assert net.calls[...] == 6
+    assert net.affine["shift"].any()
+    assert np.allclose(net(data[0]), model.predict(data[0], verbose=0), atol=1e-6)
+    again = copy.deepcopy(model)
+    assert again.module is not net
+    assert np.array_equal(again.predict(data[0], verbose=0), model.predict(data[0], verbose=0))
 
 
 @pytest.mark.slow

@@ -116,22 +116,16 @@ def fit(net: Any, x: Any, y: Any, devices: int, **options: Any) -> tuple[Model, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_of_flax_trains_as_the_same_one_of_ours(name, devices):
+def test_a_network_of_flax_trains_as_the_same_one_of_ours_to_the_bit(name):
     x, y = data_for(name)
-    ours, our_losses = fit(getattr(OURS, name)(nnx.Rngs(0)), x, y, devices)
-    theirs, losses = fit(getattr(THEIRS, name)(flax_nnx.Rngs(0)), x, y, devices)
-    np.testing.assert_allclose(losses, our_losses, rtol=TOLERANCE)
+    ours, our_losses = fit(getattr(OURS, name)(nnx.Rngs(0)), x, y, devices=8)
+    theirs, losses = fit(getattr(THEIRS, name)(flax_nnx.Rngs(0)), x, y, devices=8)
+    assert losses == our_losses
     assert theirs.count_params() == ours.count_params()
     for theirs_array, our_array in zip(theirs.get_weights(), ours.get_weights(), strict=True):
-        np.testing.assert_allclose(theirs_array, our_array, rtol=TOLERANCE, atol=TOLERANCE)
-    np.testing.assert_allclose(
-        theirs.predict(x, verbose=0), ours.predict(x, verbose=0), rtol=TOLERANCE, atol=TOLERANCE
-    )
-
-
-TOLERANCE = 0.0
+        np.testing.assert_array_equal(theirs_array, our_array)
+    np.testing.assert_array_equal(theirs.predict(x, verbose=0), ours.predict(x, verbose=0))
 
 
 def train_by_hand(net: Any, x: Any, y: Any) -> list[float]:
@@ -162,11 +156,12 @@ def train_by_hand(net: Any, x: Any, y: Any) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_fit_trains_as_a_loop_of_flax_does(name):
+    """Within rounding: Flax's loop compiles the metrics and the update otherwise than `fit` does."""
     x, y = data_for(name)
     by_hand = getattr(THEIRS, name)(flax_nnx.Rngs(0))
     losses = train_by_hand(by_hand, x, y)
     net = getattr(THEIRS, name)(flax_nnx.Rngs(0))
-    model, fitted_losses = fit(net, x, y, 1, shuffle=False)
+    model, fitted_losses = fit(net, x, y, devices=1, shuffle=False)
     np.testing.assert_allclose(fitted_losses, losses, rtol=2e-5)
     for (path, leaf), (_, expected) in zip(
         flax_nnx.to_flat_state(flax_nnx.state(net, flax_nnx.Not(flax_nnx.RngKey))),
