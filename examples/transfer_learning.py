@@ -3,8 +3,8 @@
     python examples/transfer_learning.py            about fifteen seconds on two CPU cores
     python examples/transfer_learning.py --quick    one epoch each, to see that everything runs
 
-Exits with 1 when the test accuracy on the new digits is below 0.93 after the full run, or when training the new
-head has changed the layers below it.
+Exits with 1 when the test accuracy on the new digits is below 0.93 after the full run, or when training the
+new head has changed the layers below it.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main(quick: bool) -> int:
 
     print(f"layers below the head, while it was trained: {'unchanged' if unchanged else 'CHANGED'}")
     print(
-        f"accuracy on {len(new_test[0])} new digits: {head_only:.4f} with a new head, {accuracy:.4f} fine-tuned"
+        f"accuracy on {len(new_test[0])} new digits: {head_only:.4f} with the head, {accuracy:.4f} fine-tuned"
     )
     return 0 if unchanged and (quick or accuracy >= WANTED_ACCURACY) else 1
 

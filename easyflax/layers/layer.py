@@ -28,7 +28,7 @@ import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
-from easyflax.layers import abstract, freezing, weight_order
+from easyflax.layers import abstract, freezing, showing, weight_order
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.loss_term import add_loss, collecting_losses, is_collecting, loss_terms
 from easyflax.naming import snake_case
@@ -456,6 +456,10 @@ class Layer(nnx.Module):
         }
         self.build_for(tuple(specs), named)
         return jax.tree.map(lambda spec: tuple(spec.shape), abstract.output_specs(self, specs, named))
+
+    def _hides(self, name: str, value: Any) -> bool:
+        """Whether `repr` leaves an attribute out."""
+        return showing.says_nothing(self, name, value)
 
     # -- configuration
 

@@ -149,7 +149,14 @@ def _items_of(value: list[Any] | dict[Any, Any]) -> Iterable[Any]:
 
 
 def _shown_attributes(owner: Pytree) -> list[tuple[Any, Any]]:
-    return [(name, item) for name, item in vars(owner).items() if str(name)[:1] != "_" or _holds_data(item)]
+    return [(name, item) for name, item in vars(owner).items() if _is_shown(owner, name, item)]
+
+
+def _is_shown(owner: Pytree, name: Any, value: Any) -> bool:
+    """Whether an attribute is: where it has data always, else unless it is private or its class hides it."""
+    hides = getattr(type(owner), "_hides", None)
+    is_hidden = str(name)[:1] == "_" or (hides is not None and hides(owner, name, value))
+    return not is_hidden or _holds_data(value)
 
 
 def _holds_data(value: Any) -> bool:
