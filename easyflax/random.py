@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
 import easyflax.nnx as nnx
@@ -34,6 +35,7 @@ __all__ = [
     "next_key",
     "next_seed",
     "normal",
+    "on_host",
     "randint",
     "set_random_seed",
     "shuffle",
@@ -98,7 +100,8 @@ def get_global_seed() -> int:
 def next_key() -> jax.Array:
     """Returns the next key of the global seed."""
     words = np.random.SeedSequence([_GLOBAL.seed, _GLOBAL.advance()]).generate_state(_words_of_a_key())
-    return jax.random.wrap_key_data(words)  # type: ignore[arg-type]  # a NumPy array will do
+    with jax.ensure_compile_time_eval():  # no tracer, wherever it is asked for
+        return jax.random.wrap_key_data(words)  # type: ignore[arg-type]  # a NumPy array will do
 
 
 def _words_of_a_key() -> int:
@@ -218,6 +221,30 @@ def as_key(seed: Seed) -> jax.Array:
     )
 
 
+def on_host(key: jax.Array) -> Any:
+    """Returns a `np.random.Generator` that follows from a key, or the key itself where it is being traced.
+
+    `normal`, `truncated_normal` and `uniform` take it as `seed`. jax compiles its draws for each shape, which
+    is most of the time that making the weights of a network takes; NumPy compiles nothing.
+    """
+    if isinstance(key, Tracer):
+        return key
+    with jax.ensure_compile_time_eval():
+        words = np.asarray(jax.random.key_data(key))
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(words.ravel().tolist())))
+
+
+def _from_host(draws: np.ndarray, dtype: DTypeLike | None) -> Any:
+    return draws.astype(_floating(dtype))
+
+
+def _truncated_on_host(generator: np.random.Generator, shape: Shape) -> np.ndarray:
+    draws = generator.standard_normal(int(np.prod(shape)), np.float32)
+    while (beyond := np.flatnonzero(np.abs(draws) > 2)).size:
+        draws[beyond] = generator.standard_normal(beyond.size, np.float32)
+    return draws.reshape(shape)
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
@@ -235,6 +262,8 @@ def normal(
     shape: Shape, mean: float = 0.0, stddev: float = 1.0, dtype: DTypeLike | None = None, seed: Seed = None
 ) -> jax.Array:
     """Returns draws from a normal distribution, in float32 unless `dtype` says otherwise."""
+    if isinstance(seed, np.random.Generator):
+        return _from_host(seed.standard_normal(shape, np.float32) * stddev + mean, dtype)
     return jax.random.normal(as_key(seed), tuple(shape), _floating(dtype)) * stddev + mean
 
 
@@ -245,6 +274,8 @@ def truncated_normal(
 
     `stddev` is that of the distribution before the tails are cut; what is left has 0.88 of it.
     """
+    if isinstance(seed, np.random.Generator):
+        return _from_host(_truncated_on_host(seed, shape) * stddev + mean, dtype)
     draws = jax.random.truncated_normal(as_key(seed), -2.0, 2.0, tuple(shape), _floating(dtype))
     return draws * stddev + mean
 
@@ -261,6 +292,8 @@ def uniform(
         raise ValueError(
             f"uniform was given dtype={dtype!r}, expected a floating one. Use randint for integers."
         )
+    if isinstance(seed, np.random.Generator):
+        return _from_host(seed.random(shape, np.float32) * (maxval - minval) + minval, dtype)
     return jax.random.uniform(as_key(seed), tuple(shape), _floating(dtype), minval, maxval)
 
 

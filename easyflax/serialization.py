@@ -9,6 +9,7 @@ read from a config.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import types
@@ -129,8 +130,7 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this object again."""
-        parameters = inspect.signature(type(self).__init__).parameters.values()
-        names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)][1:]
+        names = _argument_names(type(self))
         missing = [name for name in names if not hasattr(self, name)]
         if missing:
             raise NotImplementedError(
@@ -159,6 +159,13 @@ class Configured:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+@functools.cache
+def _argument_names(cls: type) -> tuple[str, ...]:
+    """Returns the names of the arguments of the constructor."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))[1:]
 
 
 def _config_text(configured: Any) -> str:

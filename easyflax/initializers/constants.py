@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from easyflax.initializers.base import Initializer, Shape
@@ -22,14 +23,14 @@ class Zeros(Initializer):
     """Fills with 0."""
 
     def __call__(self, shape: Shape, dtype: DTypeLike | None = None) -> jax.Array:
-        return jnp.zeros(tuple(shape), _floating(dtype))
+        return jnp.asarray(np.zeros(shape, _floating(dtype)))  # nothing to compile for each shape
 
 
 class Ones(Initializer):
     """Fills with 1."""
 
     def __call__(self, shape: Shape, dtype: DTypeLike | None = None) -> jax.Array:
-        return jnp.ones(tuple(shape), _floating(dtype))
+        return jnp.asarray(np.ones(shape, _floating(dtype)))
 
 
 class Constant(Initializer):

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 import easyflax.random as random
@@ -255,4 +256,10 @@ class Orthogonal(RandomInitializer):
                 f"Orthogonal was asked for a variable of shape {tuple(shape)}, expected two axes or more. "
                 "Use another initializer for it, such as 'zeros'."
             )
-        return jax.nn.initializers.orthogonal(self.gain)(key, tuple(shape), jnp.dtype(dtype))
+        columns, rows = shape[-1], math.prod(shape[:-1])
+        tall = max(rows, columns), min(rows, columns)
+        draws = random.normal(tall, dtype="float32", seed=key)
+        linalg = np.linalg if isinstance(draws, np.ndarray) else jnp.linalg
+        matrix, triangle = linalg.qr(draws)
+        matrix = matrix * linalg.diagonal(triangle) / abs(linalg.diagonal(triangle))  # makes it unique
+        return jnp.asarray(self.gain * (matrix if rows >= columns else matrix.T).reshape(shape), dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+import easyflax.random as random
 from easyflax.initializers.base import Initializer, RandomInitializer, Shape
 from easyflax.initializers.registry import get
 
@@ -30,14 +30,8 @@ class KeyedInitializer:
     def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         initializer = self.initializer
         if isinstance(initializer, RandomInitializer) and initializer.seed is None:
-            return _draw(initializer, key, tuple(shape), jnp.dtype(dtype))
+            return jnp.asarray(initializer.draw(random.on_host(key), tuple(shape), dtype))
         return jnp.asarray(initializer(tuple(shape), dtype=dtype), dtype)
-
-
-# One program for each shape: a layer is made five times as fast as with the operations one by one.
-@functools.partial(jax.jit, static_argnums=(0, 2, 3))
-def _draw(initializer: RandomInitializer, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
-    return initializer.draw(key, shape, dtype)
 
 
 def as_init(identifier: Any) -> Callable[..., jax.Array]:

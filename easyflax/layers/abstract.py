@@ -8,6 +8,9 @@ which is why it is repeated until nothing is left.
 Axes that are free, None in a shape, stand for any size. The call is traced for two sizes: what differs
 between the two outputs is free in the output. One time is enough where nothing but the first axis is free,
 and the output has the size that stood for it there, and no other size that might depend on it.
+
+What was found is kept by the structure of what was called, as `jax.jit` keeps compiled functions: a network
+of many equal blocks is traced as one block.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ __all__ = [
 # there is a rare prime factor, too.
 _RARE = 17
 _SIZES = ((240 * _RARE, 960), (480 * _RARE, 1920))
+_MOST_KNOWN = 1024
+_known: dict[Any, Any] = {}
 
 
 def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -49,6 +54,39 @@ def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) ->
         `jax.ShapeDtypeStruct`s, None for free axes, in the nesting of the output.
     """
     leaves, structure = jax.tree.flatten((tuple(args), kwargs), is_leaf=_is_leaf)
+    key = _structure_of(call, leaves, structure)
+    if key is None:
+        return _new_output_specs(call, leaves, structure)
+    if key not in _known:
+        if len(_known) >= _MOST_KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[key] = _new_output_specs(call, leaves, structure)
+    return _known[key]
+
+
+def _structure_of(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
+    """Returns what the output's specs depend on; None where that cannot be told, or layers are to be
+    built."""
+    if any(hasattr(leaf, "__array__") or isinstance(leaf, nnx.Pytree) for leaf in leaves):
+        return None
+    if isinstance(call, nnx.Pytree):
+        if any(getattr(module, "built", True) is False for _, module in nnx.iter_graph(call)):
+            return None
+        graphdef, state = nnx.split(call)
+        held = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
+        key = graphdef, held, tuple(leaves), structure
+    elif getattr(call, "__closure__", None) is None and hasattr(call, "__name__"):
+        key = call, tuple(leaves), structure
+    else:
+        return None
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _new_output_specs(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
     shapes = [leaf.shape for leaf in leaves if is_spec(leaf)]
     while True:
         waiting: list[Any] = []

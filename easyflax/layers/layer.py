@@ -13,9 +13,10 @@ after that: NNX transforms, optimizers and states take it, and it may hold and b
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -137,6 +138,8 @@ class Layer(nnx.Module):
         cls._positional = tuple(
             name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD
         )[1:]
+        if "build" in vars(cls):
+            cls.build = _finishing(cls.build)
         has_mode = hasattr(cls, "deterministic") or hasattr(cls, "use_running_average")
         if "training" in cls._call_parameters and not has_mode:
             cls.deterministic = True  # type: ignore[attr-defined]  # what train() and eval() set on instances
@@ -247,6 +250,9 @@ class Layer(nnx.Module):
             layer, waiting = noted
             waiting.append((layer, *abstract.specs_of((args, kwargs))))
         self._make_weights(args, kwargs)
+        self._has_been_built()
+
+    def _has_been_built(self) -> None:
         self._weight_order = weight_order.order_of(self)
         self.built = True
 
@@ -497,6 +503,17 @@ def attach(variable: Any, *, regularizer: Any = None, constraint: Any = None) ->
     given = {"regularizer": regularizers.get(regularizer), "constraint": constraints.get(constraint)}
     if metadata := {name: value for name, value in given.items() if value is not None}:
         variable.set_metadata(**metadata)
+
+
+def _finishing(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a method `build` after which the layer counts as built, also where a user calls it."""
+
+    @functools.wraps(build)
+    def finishing(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        self._has_been_built()
+
+    return finishing
 
 
 def current_training() -> bool | None:

@@ -263,3 +263,11 @@ def test_other_feature_sizes_than_a_layer_was_built_for_are_refused():
     layer(jnp.ones((1, 3)))
     with pytest.raises(ValueError, match=r"Dense 'head': got an input of shape \(1, 4\).*expected"):
         layer(jnp.ones((1, 4)))
+
+
+def test_build_can_be_called_by_hand():
+    layer = Scale()
+    layer.build((None, 3))
+    assert layer.built
+    assert layer.count_params() == 6
+    assert layer.weights[0] is layer.scale

@@ -25,7 +25,6 @@ from jax.tree_util import GetAttrKey
 
 from easyflax.errors import TraceContextError
 from easyflax.nnx.core.arithmetic import ActsAsValue
-from easyflax.nnx.core.assignment import Assignment
 from easyflax.nnx.core.holders import place_of
 from easyflax.nnx.core.sharding import place
 from easyflax.nnx.core.tracking import Tracked, wrong_trace
@@ -54,7 +53,7 @@ class Lender(Protocol):
         ...
 
 
-class Variable(Assignment, ActsAsValue[A], Tracked, Generic[A]):
+class Variable(ActsAsValue[A], Tracked, Generic[A]):
     """A mutable reference to a value, with a kind (its class) and metadata.
 
     Metadata given to the constructor can be read as attributes. The hooks `on_get_value(variable, value)`,
