@@ -23,6 +23,7 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax import random
+from easyflax.layers.specs import ArraySpec
 
 __all__ = [
     "free_axes_stand_for",
@@ -47,11 +48,11 @@ def output_specs(call: Callable[..., Any], args: Any, kwargs: dict[str, Any]) ->
 
     Args:
         call: a module or a function.
-        args: arguments, in which `jax.ShapeDtypeStruct`s, with None for free axes, stand for arrays.
+        args: arguments, in which `ArraySpec`s, with None for free axes, stand for arrays.
         kwargs: likewise.
 
     Returns:
-        `jax.ShapeDtypeStruct`s, None for free axes, in the nesting of the output.
+        specs, with None for free axes, in the nesting of the output.
     """
     leaves, structure = jax.tree.flatten((tuple(args), kwargs), is_leaf=_is_leaf)
     key = _structure_of(call, leaves, structure)
@@ -102,9 +103,7 @@ def _new_output_specs(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
     else:
         return outputs[0]
     if is_certain:
-        return jax.tree.map(
-            lambda spec: jax.ShapeDtypeStruct((None, *spec.shape[1:]), spec.dtype), outputs[0]
-        )
+        return jax.tree.map(lambda spec: ArraySpec((None, *spec.shape[1:]), spec.dtype), outputs[0])
     return jax.tree.map(_with_free_axes, outputs[0], _traced(call, leaves, structure, _SIZES[1], []))
 
 
@@ -119,7 +118,7 @@ def free_axes_stand_for(args: Any) -> str:
 
 def is_spec(leaf: Any) -> bool:
     """Says whether a leaf stands for an array."""
-    return isinstance(leaf, jax.ShapeDtypeStruct)
+    return isinstance(leaf, ArraySpec | jax.ShapeDtypeStruct)
 
 
 def specs_of_shapes(shapes: Any, dtype: Any) -> Any:
@@ -127,7 +126,7 @@ def specs_of_shapes(shapes: Any, dtype: Any) -> Any:
     if isinstance(shapes, dict):
         return {name: specs_of_shapes(shape, dtype) for name, shape in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
-        return jax.ShapeDtypeStruct(tuple(shapes), dtype)
+        return ArraySpec(tuple(shapes), dtype)
     return [specs_of_shapes(shape, dtype) for shape in shapes]
 
 
@@ -172,13 +171,13 @@ def _noting_copy(call: Any, waiting: list[Any]) -> Any:
 
 
 def specs_of(tree: Any) -> Any:
-    """Returns `tree` with a `jax.ShapeDtypeStruct`, its first axis free, in place of each array."""
+    """Returns `tree` with an `ArraySpec`, its first axis free, in place of each array."""
 
     def spec(leaf: Any) -> Any:
         if isinstance(leaf, nnx.Pytree | nnx.Variable) or is_spec(leaf) or not hasattr(leaf, "shape"):
             return leaf
         shape = tuple(leaf.shape)
-        return jax.ShapeDtypeStruct((None, *shape[1:]) if shape else (), leaf.dtype)
+        return ArraySpec((None, *shape[1:]) if shape else (), leaf.dtype)
 
     return jax.tree.map(spec, tree, is_leaf=_is_leaf)
 
@@ -202,7 +201,8 @@ def _is_leaf(leaf: Any) -> bool:
 
 def _with_sizes(spec: Any, sizes: tuple[int, int]) -> Any:
     shape = tuple(sizes[axis > 0] if size is None else size for axis, size in enumerate(spec.shape))
-    return jax.ShapeDtypeStruct(shape, spec.dtype)
+    is_key = jax.dtypes.issubdtype(spec.dtype, jax.dtypes.extended)
+    return jax.ShapeDtypeStruct(shape, spec.dtype if is_key else jax.dtypes.canonicalize_dtype(spec.dtype))
 
 
 def _keeps_first_axis(output: Any) -> bool:
@@ -213,4 +213,4 @@ def _keeps_first_axis(output: Any) -> bool:
 
 def _with_free_axes(output: Any, other: Any) -> Any:
     pairs = zip(output.shape, other.shape, strict=True)
-    return jax.ShapeDtypeStruct(tuple(size if size == again else None for size, again in pairs), output.dtype)
+    return ArraySpec(tuple(size if size == again else None for size, again in pairs), output.dtype)

@@ -30,7 +30,7 @@ def build_on(module: Any, inputs: Any) -> None:
 
     Args:
         module: a module that is called with one argument.
-        inputs: arrays, or `jax.ShapeDtypeStruct`s with None for free axes.
+        inputs: arrays, or `ArraySpec`s with None for free axes.
 
     Raises:
         ValueError: the shapes do not fit.

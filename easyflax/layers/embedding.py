@@ -10,6 +10,7 @@ import numpy as np
 
 from easyflax import constraints, initializers, regularizers
 from easyflax.layers.layer import Layer, Shape
+from easyflax.layers.specs import ArraySpec
 from easyflax.nnx.layers import checks
 from easyflax.nnx.layers.embedding import embed
 
@@ -65,7 +66,7 @@ class Embedding(Layer):
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
         if weights is not None:
-            self.build_for((jax.ShapeDtypeStruct((None,), jnp.int32),), {})
+            self.build_for((ArraySpec((None,), jnp.int32),), {})
             self.set_weights(
                 weights if isinstance(weights, list | tuple) and len(weights) == 1 else [weights]
             )

@@ -11,6 +11,7 @@ import easyflax.nnx as nnx
 from easyflax import constraints, initializers, random, regularizers
 from easyflax.layers.einsum_dense import EinsumDense
 from easyflax.layers.layer import Layer
+from easyflax.layers.specs import ArraySpec
 from easyflax.nnx.core.naming import describe
 from easyflax.nnx.layers.checks import check_sizes
 
@@ -113,7 +114,7 @@ class HeadsAttention(Layer):
             dtype=self.dtype_policy,
             name=name,
         )
-        layer.build_for((jax.ShapeDtypeStruct(tuple(shape), self.compute_dtype),), {})
+        layer.build_for((ArraySpec(tuple(shape), self.compute_dtype),), {})
         return layer
 
     def _check_shapes(self, query: Any, value: Any, key: Any) -> None:

@@ -14,6 +14,7 @@ from easyflax.layers.abstract import output_specs
 from easyflax.layers.building import has_unbuilt
 from easyflax.layers.layer import Layer
 from easyflax.layers.recurrent_cell import is_whole
+from easyflax.layers.specs import ArraySpec
 from easyflax.serialization import deserialize
 
 __all__ = ["StackedRNNCells", "advance", "build_cell", "check_cell", "draw_noise", "initial_state"]
@@ -101,11 +102,11 @@ def initial_state(cell: Any, batch_size: Any, dtype: Any) -> list[Any]:
 def build_cell(cell: Any, input_shape: tuple[int | None, ...], dtype: Any) -> tuple[int | None, ...]:
     """Builds a cell, and layers inside of it, for inputs of one step; returns the shape of its output."""
     if isinstance(cell, Layer):
-        inputs = jax.ShapeDtypeStruct(input_shape, cell.compute_dtype)
+        inputs = ArraySpec(input_shape, cell.compute_dtype)
         cell.build_for((inputs,), {})
         if has_unbuilt(cell):
             states = jax.eval_shape(lambda: initial_state(cell, 1, dtype))
-            free = jax.tree.map(lambda one: jax.ShapeDtypeStruct((None, *one.shape[1:]), one.dtype), states)
+            free = jax.tree.map(lambda one: ArraySpec((None, *one.shape[1:]), one.dtype), states)
             output_specs(cell, (inputs, free), {})
     elif hasattr(cell, "build"):
         cell.build(input_shape)

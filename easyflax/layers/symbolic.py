@@ -25,6 +25,7 @@ from easyflax.interop.flax_nnx import adapt_if_flax
 from easyflax.layers import abstract
 from easyflax.layers.input_layer import InputLayer
 from easyflax.layers.layer import Layer
+from easyflax.layers.specs import ArraySpec
 from easyflax.naming import snake_case
 from easyflax.nnx.core.interception import intercept_calls
 
@@ -293,7 +294,7 @@ def _edge(step: Step) -> str:
 
 
 def _as_spec(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, Symbolic) else leaf
+    return ArraySpec(leaf.shape, leaf.dtype) if isinstance(leaf, Symbolic) else leaf
 
 
 def _is_leaf(leaf: Any) -> bool:

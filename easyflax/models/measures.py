@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 from easyflax.layers import abstract
+from easyflax.layers.specs import ArraySpec
 from easyflax.layers.symbolic import Symbolic
 from easyflax.nnx.core.calls import CallInfo, recorded_calls
 from easyflax.nnx.transforms.tabulate import trace_calls
@@ -118,14 +119,14 @@ def specs_of_rows(input_shape: Any) -> Any:
         ValueError: there is something else than sizes in it.
     """
 
-    def spec(leaf: Any) -> jax.ShapeDtypeStruct:
+    def spec(leaf: Any) -> ArraySpec:
         shape = leaf.shape if abstract.is_spec(leaf) else leaf
         if not isinstance(shape, tuple) or not all(map(_is_size, shape)):
             raise ValueError(
                 f"summary: input_shape holds {leaf!r}, expected the shape of one row. Pass for example "
                 f"input_shape=(28, 28, 1); the length of lines is line_length=."
             )
-        return jax.ShapeDtypeStruct((None, *shape), getattr(leaf, "dtype", "float32"))
+        return ArraySpec((None, *shape), getattr(leaf, "dtype", "float32"))
 
     return jax.tree.map(spec, input_shape, is_leaf=lambda leaf: not isinstance(leaf, dict | list))
 
@@ -139,7 +140,7 @@ def _stated_specs(module: Any) -> Any:
     if stated is None:
         return None
     return jax.tree.map(
-        lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype),
+        lambda value: ArraySpec(value.shape, value.dtype),
         stated[0],
         is_leaf=lambda leaf: isinstance(leaf, Symbolic),
     )
@@ -175,5 +176,6 @@ def with_free_rows(specs: Any) -> Any:
     return jax.tree.map(lambda spec: _with_rows(spec, None), specs)
 
 
-def _with_rows(spec: Any, rows: int | None) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((rows, *spec.shape[1:]) if spec.shape else (), spec.dtype)
+def _with_rows(spec: Any, rows: int | None) -> Any:
+    shape = (rows, *spec.shape[1:]) if spec.shape else ()
+    return ArraySpec(shape, spec.dtype) if None in shape else jax.ShapeDtypeStruct(shape, spec.dtype)

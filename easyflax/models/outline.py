@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
+from easyflax.layers.specs import ArraySpec
 from easyflax.layers.symbolic import Step, Symbolic, name_of, symbolic_leaves
 from easyflax.models.chain import Chain
 from easyflax.models.graph import Graph
@@ -188,7 +189,7 @@ def _is_ready(node: Node, done: set[str]) -> bool:
 
 def _specs(tree: Any) -> Any:
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if isinstance(leaf, Symbolic) else leaf,
+        lambda leaf: ArraySpec(leaf.shape, leaf.dtype) if isinstance(leaf, Symbolic) else leaf,
         tree,
         is_leaf=lambda leaf: isinstance(leaf, Symbolic),
     )

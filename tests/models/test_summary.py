@@ -5,6 +5,7 @@ import pytest
 
 import easyflax.nnx as nnx
 from easyflax.layers import Dense, Embedding, Input, Layer
+from easyflax.layers.specs import ArraySpec
 from easyflax.layers.symbolic import apply
 from easyflax.models import Model, Sequential
 from easyflax.models.measures import Measures, specs_of_rows
@@ -150,7 +151,7 @@ def test_a_model_with_call_shows_its_layers_by_name_and_models_as_one_row():
 
 def test_axes_of_any_size_are_found_by_a_call_with_two_sizes():
     module = nnx.Embed(10, 3, rngs=nnx.Rngs(0))
-    specs = specs_of_rows(jax.ShapeDtypeStruct((None,), "int32"))
+    specs = specs_of_rows(ArraySpec((None,), "int32"))
     assert layer_rows(module, Measures(module, specs))[0].output == (None, None, 3)
 
 
