@@ -10,7 +10,8 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax.interop.flax_nnx import FlaxModule, refresh_mirrors, sync_mirrors
-from easyflax.layers.layer import Layer, current_training
+from easyflax.layers.call_context import current_training
+from easyflax.layers.layer import Layer
 
 __all__ = ["call_in_model", "call_plain", "mode_arguments"]
 
@@ -35,9 +36,15 @@ def call_in_model(
             else function(*args, **kwargs)
         )
         return called, None
-    if masks is not None:
-        kwargs = {**kwargs, **_masks_by_name(function, kwargs, masks)}
-    return function.call_with_mask(*args, **kwargs)
+    if masks is None:
+        return function.call_with_mask(*args, **kwargs)
+    named = _masks_by_name(function, kwargs, masks)
+    first = named.pop("mask", kwargs.get("mask"))
+    if _holds_arrays((args[1:], kwargs)):
+        # As in Keras: with several arrays each mask has the name of its argument, or goes to the output only.
+        outputs = function(*args, **{**kwargs, **named})
+        return outputs, function.compute_mask(args[0] if args else None, first)
+    return function.call_with_mask(*args, **{**kwargs, **named, "mask": first})
 
 
 def mode_arguments(module: Any, training: bool) -> dict[str, bool]:
@@ -79,6 +86,10 @@ def _masks_by_name(layer: Layer, kwargs: dict[str, Any], masks: Any) -> dict[str
     named = {f"{name}_mask": mask for name, mask in by_name.items() if f"{name}_mask" in names}
     found = {"mask": arg_masks[0] if arg_masks else None, **named}
     return {name: mask for name, mask in found.items() if _any(mask) and kwargs.get(name) is None}
+
+
+def _holds_arrays(tree: Any) -> bool:
+    return any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(tree))
 
 
 def _any(mask: Any) -> bool:

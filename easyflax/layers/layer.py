@@ -16,9 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -29,9 +27,11 @@ import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
-from easyflax.layers import abstract, freezing, showing, weight_order
+from easyflax.layers import abstract, showing, weight_order
+from easyflax.layers.call_context import around_call, current_training
 from easyflax.layers.dtypes import resolve_policy
-from easyflax.layers.loss_term import add_loss, collecting_losses, is_collecting, loss_terms
+from easyflax.layers.loss_term import add_loss, loss_terms
+from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
 from easyflax.nnx.core.naming import describe
 from easyflax.serialization import deserialize, serialize
@@ -39,10 +39,9 @@ from easyflax.serialization import deserialize, serialize
 Shape = tuple[int | None, ...]
 
 _serial_numbers = itertools.count()
-_training: ContextVar[bool | None] = ContextVar("_training", default=None)
 
 
-class Layer(nnx.Module):
+class Layer(Weighted):
     """Base class of the layers that make their weights when they are first called.
 
     Subclasses define `call(self, inputs)`, and `build(self, input_shape)` if they have weights or layers that
@@ -184,7 +183,7 @@ class Layer(nnx.Module):
         if not self.built:
             self.build_for(args, kwargs)
         given = kwargs.pop("training", None)
-        training = _training.get() if given is None else given
+        training = current_training() if given is None else given
         if "training" in self._call_parameters:
             kwargs["training"] = self._is_in_training() if training is None else training
         with around_call(given):
@@ -299,99 +298,6 @@ class Layer(nnx.Module):
     def make_rngs(self, seed: Any = None) -> nnx.Rngs:
         """Returns random streams from `seed`, an int, or from the global seed where it is None."""
         return nnx.Rngs(random.next_key() if seed is None else seed)
-
-    # -- weights
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes the weights; setting it sets all layers inside, too.
-
-        It is read when `fit` begins. Of a layer inside one that is frozen the own flag decides, as set last.
-        """
-        return vars(self).get("trainable", True)
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        freezing.set_trainable(self, value)
-
-    @property
-    def weights(self) -> list[nnx.Variable[Any]]:
-        """All weights, those of layers inside included, without the state of random streams."""
-        return weight_order.ordered_weights(self)
-
-    @property
-    def trainable_weights(self) -> list[nnx.Variable[Any]]:
-        """The weights that training changes."""
-        frozen = freezing.frozen_variables(self)
-        return [one for one in self.weights if isinstance(one, nnx.Param) and id(one) not in frozen]
-
-    @property
-    def non_trainable_weights(self) -> list[nnx.Variable[Any]]:
-        """The weights that no gradient changes, such as running averages and those that are frozen."""
-        trained = {id(one) for one in self.trainable_weights}
-        return [one for one in self.weights if id(one) not in trained]
-
-    @property
-    def variables(self) -> list[nnx.Variable[Any]]:
-        """The weights, and the state of random streams after them."""
-        return [*self.weights, *weight_order.random_state(self)]
-
-    @property
-    def trainable_variables(self) -> list[nnx.Variable[Any]]:
-        """As `trainable_weights`."""
-        return self.trainable_weights
-
-    @property
-    def non_trainable_variables(self) -> list[nnx.Variable[Any]]:
-        """The variables that no gradient changes, the state of random streams among them."""
-        return [*self.non_trainable_weights, *weight_order.random_state(self)]
-
-    def stateless_call(
-        self, trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
-    ) -> tuple[Any, list[Any]]:
-        """Calls the layer as a pure function of its variables, for `jax.grad` and `jax.jit`.
-
-        Args:
-            trainable_variables: arrays in the order of the property, or those variables themselves.
-            non_trainable_variables: likewise.
-            *args: as for a call.
-            **kwargs: likewise.
-
-        Returns:
-            what a call returns, and the non-trainable variables after it.
-
-        Raises:
-            ValueError: the numbers of variables differ, or the layer is not built.
-        """
-        weight_order.check_built(self, "stateless_call")
-        copy = nnx.clone(self)
-        held = [copy.trainable_variables, copy.non_trainable_variables]
-        for variables, values in zip(held, (trainable_variables, non_trainable_variables), strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.set_raw_value(value.get_raw_value() if isinstance(value, nnx.Variable) else value)
-        outputs = copy(*args, **kwargs)
-        return outputs, [variable.get_raw_value() for variable in held[1]]
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Returns the weights as NumPy arrays, in the order of `weights`."""
-        return [np.asarray(one.get_raw_value()) for one in self.weights]
-
-    def set_weights(self, weights: Any) -> None:
-        """Sets the weights, in the order of `get_weights`.
-
-        Raises:
-            ValueError: their number or a shape differs, or the layer is not built.
-        """
-        weight_order.set_weights(self, weights)
-
-    def count_params(self) -> int:
-        """Returns how many numbers the weights hold.
-
-        Raises:
-            ValueError: the layer is not built.
-        """
-        weight_order.check_built(self, "count_params")
-        return sum(leaf.size for one in self.weights for leaf in jax.tree.leaves(one.get_raw_value()))
 
     # -- losses of the last call
 
@@ -514,29 +420,6 @@ def _finishing(build: Callable[..., Any]) -> Callable[..., Any]:
         self._has_been_built()
 
     return finishing
-
-
-def current_training() -> bool | None:
-    """Returns the `training` that a layer around was called with; None where none was given."""
-    return _training.get()
-
-
-def around_call(training: Any) -> AbstractContextManager[None]:
-    """Passes `training`, if given, on to the layers inside; the outermost call begins to collect losses."""
-    if training is None and is_collecting():
-        return nullcontext()
-    return _outer_call(training)
-
-
-@contextmanager
-def _outer_call(training: Any) -> Iterator[None]:
-    token = None if training is None else _training.set(training)
-    try:
-        with nullcontext() if is_collecting() else collecting_losses():
-            yield
-    finally:
-        if token is not None:
-            _training.reset(token)
 
 
 def _init_parameters(cls: type) -> list[str]:

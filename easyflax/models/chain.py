@@ -10,9 +10,10 @@ import easyflax.nnx as nnx
 from easyflax.interop.flax_nnx import adapt_if_flax
 from easyflax.layers import abstract
 from easyflax.layers.building import has_unbuilt
+from easyflax.layers.call_context import around_call
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.input_layer import InputLayer
-from easyflax.layers.layer import Layer, around_call
+from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import Input, Symbolic, apply, input_of
 from easyflax.models.naming import named
 

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
+from easyflax.layers.call_context import around_call
 from easyflax.layers.calling import call_in_model
-from easyflax.layers.layer import Layer, around_call
+from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import Step, Symbolic
 from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named

@@ -89,7 +89,7 @@ def test_weights_come_in_the_order_of_the_layers_and_copies_keep_it():
     assert all(map(np.array_equal, copy.get_weights(), model.get_weights()))
     copy.set_weights([0 * weight for weight in model.get_weights()])
     assert np.array_equal(copy([rows(1, 4), rows(1, 3)]), np.zeros((1, 2)))
-    assert np.any(model([rows(1, 4), rows(1, 3)]))
+    assert np.any(model([rows(9, 4), rows(9, 3)]))
 
 
 def test_inner_values_make_a_model_that_shares_its_weights():
