@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 from easyflax import random
@@ -201,7 +202,7 @@ def _is_leaf(leaf: Any) -> bool:
 
 def _with_sizes(spec: Any, sizes: tuple[int, int]) -> Any:
     shape = tuple(sizes[axis > 0] if size is None else size for axis, size in enumerate(spec.shape))
-    is_key = jax.dtypes.issubdtype(spec.dtype, jax.dtypes.extended)
+    is_key = jnp.issubdtype(spec.dtype, jax.dtypes.extended)
     return jax.ShapeDtypeStruct(shape, spec.dtype if is_key else jax.dtypes.canonicalize_dtype(spec.dtype))
 
 

@@ -95,16 +95,12 @@ class Symbolic(metaclass=_Named):
     def __easyflax_call__(self, function: Any, args: Any, kwargs: Any) -> Any:
         return apply(function, *args, **kwargs)
 
-    @property
-    def __jax_array__(self) -> Any:  # already looking for it is what jax does with arguments only
+    def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
             f"A function of arrays was called on the symbolic output of '{self.name}', shape {self.shape}, "
             "expected an array. Write ef.apply(function, ...), for example ef.apply(jnp.concatenate, [a, b], "
             "axis=-1), or use a layer."
         )
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        return self.__jax_array__
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or not hasattr(jnp, ufunc.__name__):

@@ -31,6 +31,7 @@ def test_shapes_and_dtypes_are_known_and_the_batch_is_free():
         (lambda x: x[:, ::2], (None, None, 4)),
         (lambda x: abs(x) > 0, (None, None, 4)),
         (lambda x: np.ones(4) * x, (None, None, 4)),
+        (lambda x: jnp.ones(4) * x, (None, None, 4)),
         (lambda x: np.exp(x), (None, None, 4)),
         (lambda x: x.reshape(-1, 2), (None, 2)),
         (lambda x: x.astype("int32"), (None, None, 4)),

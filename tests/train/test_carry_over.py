@@ -19,7 +19,9 @@ def _after_steps(optimizer, params, steps=3):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [optax.adam(0.1), optimizers.get("nadam"), optax.sgd(0.1, momentum=0.9)], ids=str
+    "optimizer",
+    [optax.adam(0.1), optimizers.get("nadam"), optax.sgd(0.1, momentum=0.9)],
+    ids=["adam", "nadam", "momentum"],
 )
 def test_after_freezing_the_rest_goes_on_as_if_it_had_been_alone(optimizer):
     rest = {"a": PARAMS["a"], "c": PARAMS["c"]}
