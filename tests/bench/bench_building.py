@@ -1,8 +1,8 @@
 """What stating a model costs beside Keras: ResNet-18 for images of 224x224, and a Transformer of 12 layers.
 
 Run: `python tests/bench/bench_building.py`. Both are functional models with all their weights, written by the
-same code. "First" is a build in a process of its own, without its imports, "again" one in a process that built
-before. Needs keras.
+same code. "First" is a build in a process of its own, without its imports, "again" one in a process that
+built before. Needs keras.
 """
 
 from __future__ import annotations
