@@ -253,6 +253,10 @@ class Layer(Weighted):
 
     def _has_been_built(self) -> None:
         self._weight_order = weight_order.order_of(self)
+        for name in self._weight_order:
+            variable = vars(self)[name]
+            if isinstance(variable, nnx.Variable) and not variable.has_metadata("name"):
+                variable.set_metadata(name=name)
         self.built = True
 
     def _make_weights(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -281,7 +285,7 @@ class Layer(Weighted):
             trainable: whether it is an `nnx.Param`; else a plain `nnx.Variable`, which `call` may change.
             regularizer: adds to the loss, see `easyflax.regularizers`.
             constraint: is applied after each update, see `easyflax.constraints`.
-            name: kept as metadata; the attribute decides where the weight is found.
+            name: what `variable.name` says, by default the name of the attribute.
         """
         dtype = jnp.dtype(self.variable_dtype if dtype is None else dtype)
         if initializer is None:
@@ -289,7 +293,7 @@ class Layer(Weighted):
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         resolved: Any = initializers.get(initializer)
         make = initializers.as_init(resolved)
-        metadata = {} if name is None else {"weight_name": name}
+        metadata = {} if name is None else {"name": name}
         kind = nnx.Param if trainable else nnx.Variable
         variable: Any = kind(make(random.next_key(), shape, dtype), **metadata)
         attach(variable, regularizer=regularizer, constraint=constraint)

@@ -271,3 +271,17 @@ def test_build_can_be_called_by_hand():
     assert layer.built
     assert layer.count_params() == 6
     assert layer.weights[0] is layer.scale
+
+
+def test_weights_have_the_names_of_their_attributes_or_their_own():
+    class Named(Layer):
+        def build(self, input_shape):
+            self.w = self.add_weight(shape=(1,), name="omega")
+            self.b = self.add_weight(shape=(1,))
+
+        def call(self, inputs):
+            return inputs * self.w + self.b
+
+    layer, dense = Named(), Dense(2)
+    layer(jnp.ones(1)), dense(jnp.ones((1, 1)))
+    assert [weight.name for weight in layer.weights + dense.weights] == ["omega", "b", "kernel", "bias"]
