@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 from easyflax import random
+from easyflax.layers import masks
 from easyflax.layers.specs import ArraySpec
 
 __all__ = [
@@ -104,7 +105,7 @@ def _new_output_specs(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
     else:
         return outputs[0]
     if is_certain:
-        return jax.tree.map(lambda spec: ArraySpec((None, *spec.shape[1:]), spec.dtype), outputs[0])
+        return jax.tree.map(_with_free_rows, outputs[0])
     return jax.tree.map(_with_free_axes, outputs[0], _traced(call, leaves, structure, _SIZES[1], []))
 
 
@@ -149,15 +150,21 @@ def _traced(
 ) -> Any:
     """Returns the output's specs; layers that would be built are appended to `waiting` with their
     arguments."""
-    arrays = [_with_sizes(leaf, sizes) for leaf in leaves if is_spec(leaf)]
+    specs = [leaf for leaf in leaves if is_spec(leaf)]
+    arrays = [_with_sizes(spec, sizes) for spec in specs]
+    in_masks = [None if (mask := _mask(spec)) is None else _with_sizes(mask, sizes) for spec in specs]
 
-    def run(arrays: list[Any]) -> Any:
+    def run(arrays: list[Any], in_masks: list[Any]) -> Any:
+        masks.attach_masks(arrays, in_masks)
         rest = iter(arrays)
         args, kwargs = structure.unflatten([next(rest) if is_spec(leaf) else leaf for leaf in leaves])
-        return _noting_copy(call, waiting)(*args, **kwargs)
+        outputs = _noting_copy(call, waiting)(*args, **kwargs)
+        return outputs, [masks.mask_of(output) for output in jax.tree.leaves(outputs)]
 
     with random.without_counting():
-        return jax.eval_shape(run, arrays)
+        outputs, out_masks = jax.eval_shape(run, arrays, in_masks)
+    flat, nest = jax.tree.flatten(outputs)
+    return nest.unflatten([_as_spec(*pair) for pair in zip(flat, out_masks, strict=True)])
 
 
 def _noting_copy(call: Any, waiting: list[Any]) -> Any:
@@ -209,9 +216,24 @@ def _with_sizes(spec: Any, sizes: tuple[int, int]) -> Any:
 def _keeps_first_axis(output: Any) -> bool:
     """Says whether an output surely has the first axis of the inputs, and no other that depends on it."""
     first, *others = output.shape or (0,)
-    return first == _SIZES[0][0] and all(size % _RARE for size in others)
+    is_kept = first == _SIZES[0][0] and all(size % _RARE for size in others)
+    return is_kept and (output.mask is None or _keeps_first_axis(output.mask))
 
 
 def _with_free_axes(output: Any, other: Any) -> Any:
     pairs = zip(output.shape, other.shape, strict=True)
-    return ArraySpec(tuple(size if size == again else None for size, again in pairs), output.dtype)
+    mask = None if output.mask is None else _with_free_axes(output.mask, other.mask)
+    return ArraySpec(tuple(size if size == again else None for size, again in pairs), output.dtype, mask)
+
+
+def _with_free_rows(output: Any) -> Any:
+    mask = None if output.mask is None else _with_free_rows(output.mask)
+    return ArraySpec((None, *output.shape[1:]), output.dtype, mask)
+
+
+def _as_spec(output: Any, mask: Any) -> ArraySpec:
+    return ArraySpec(output.shape, output.dtype, None if mask is None else _as_spec(mask, None))
+
+
+def _mask(spec: Any) -> Any:
+    return getattr(spec, "mask", None)

@@ -27,7 +27,7 @@ import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
-from easyflax.layers import abstract, showing, weight_order
+from easyflax.layers import abstract, masks, showing, weight_order
 from easyflax.layers.call_context import around_call, current_training
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.loss_term import add_loss, loss_terms
@@ -88,6 +88,7 @@ class Layer(Weighted):
     _weight_order: tuple[str, ...] = ()
     _call_parameters: ClassVar[frozenset[str]] = frozenset()
     _positional: ClassVar[tuple[str, ...]] = ()
+    _makes_masks: ClassVar[bool] = False
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         layer = super().__new__(cls)
@@ -134,6 +135,7 @@ class Layer(Weighted):
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters
         cls._call_parameters = frozenset(parameters)
+        cls._makes_masks = cls.compute_mask is not Layer.compute_mask
         cls._positional = tuple(
             name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD
         )[1:]
@@ -186,10 +188,25 @@ class Layer(Weighted):
         training = current_training() if given is None else given
         if "training" in self._call_parameters:
             kwargs["training"] = self._is_in_training() if training is None else training
+        mask = self._take_masks(args, kwargs)
         with around_call(given):
             outputs = self.call(*args, **kwargs)
             self._penalize_activity(outputs)
+        if mask is not None or self._makes_masks:
+            masks.attach_masks(outputs, self.compute_mask(_first(args, kwargs), mask))
         return outputs
+
+    def _take_masks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Adds the masks of the arguments to `kwargs` where `call` takes them; returns that of the first
+        one."""
+        found = masks.masks_of((args, kwargs))
+        if found is None:
+            return kwargs.get("mask")
+        is_alone = sum(map(_holds_arrays, (*args, *kwargs.values()))) < 2
+        named = masks.masks_by_name(self._positional, kwargs, found, is_alone)
+        kwargs.update((name, mask) for name, mask in named.items() if name in self._call_parameters)
+        given = kwargs.get("mask")
+        return _first(*found) if given is None else given
 
     def call_with_mask(self, *args: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Returns what a call returns, and the mask that goes with it.
@@ -201,8 +218,9 @@ class Layer(Weighted):
         """
         if "mask" in self._call_parameters and mask is not None:
             kwargs["mask"] = mask
+        masks.attach_masks(_first(args, kwargs), mask)
         outputs = self(*args, **kwargs)
-        return outputs, self.compute_mask(args[0] if args else None, mask)
+        return outputs, masks.masks_of(outputs)
 
     def _penalize_activity(self, outputs: Any) -> None:
         if self.activity_regularizer is not None:
@@ -224,7 +242,9 @@ class Layer(Weighted):
                 and leaf.dtype != dtype
                 and jnp.issubdtype(leaf.dtype, jnp.floating)
             ):
-                return leaf.astype(dtype)
+                converted = leaf.astype(dtype)
+                masks.attach_masks(converted, masks.mask_of(leaf))
+                return converted
             return leaf
 
         return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Pytree | nnx.Variable))
@@ -400,6 +420,14 @@ class Layer(Weighted):
         known = _init_parameters(cls)
         # Keras writes None for arguments that are not offered here, such as `quantization_config`.
         return cls(**{name: value for name, value in config.items() if value is not None or name in known})
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else next(iter(kwargs.values()), None)
+
+
+def _holds_arrays(tree: Any) -> bool:
+    return any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(tree))
 
 
 def attach(variable: Any, *, regularizer: Any = None, constraint: Any = None) -> None:

@@ -17,10 +17,12 @@ class ArraySpec:
     Attributes:
         shape: sizes, and None for axes of any size.
         dtype: of the array.
+        mask: what stands for its mask, or None.
     """
 
     shape: tuple[int | None, ...]
     dtype: Any
+    mask: ArraySpec | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", jax.ShapeDtypeStruct((), self.dtype).dtype)  # as jax spells it

@@ -69,14 +69,16 @@ class Symbolic(metaclass=_Named):
     Attributes:
         shape: None for axes of any size, the first one being the batch.
         dtype: of the array.
+        mask: what is known of the mask that goes with the array, or None.
         step: the call that made it.
         is_used: whether it is an argument of a call.
     """
 
-    __slots__ = ("dtype", "is_used", "shape", "step")
+    __slots__ = ("dtype", "is_used", "mask", "shape", "step")
 
-    def __init__(self, shape: tuple[int | None, ...], dtype: Any, step: Step) -> None:
+    def __init__(self, shape: tuple[int | None, ...], dtype: Any, step: Step, mask: Any = None) -> None:
         self.shape, self.dtype, self.step = shape, np.dtype(dtype), step
+        self.mask = mask
         self.is_used = False
 
     @property
@@ -226,7 +228,7 @@ def apply(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     step = Step(function, args, kwargs)
     specs = _checked_call(step)
-    step.outputs = jax.tree.map(lambda spec: Symbolic(tuple(spec.shape), spec.dtype, step), specs)
+    step.outputs = jax.tree.map(lambda spec: Symbolic(tuple(spec.shape), spec.dtype, step, spec.mask), specs)
     for value in values:
         value.is_used = True
     if isinstance(function, Layer):
@@ -290,7 +292,7 @@ def _edge(step: Step) -> str:
 
 
 def _as_spec(leaf: Any) -> Any:
-    return ArraySpec(leaf.shape, leaf.dtype) if isinstance(leaf, Symbolic) else leaf
+    return ArraySpec(leaf.shape, leaf.dtype, leaf.mask) if isinstance(leaf, Symbolic) else leaf
 
 
 def _is_leaf(leaf: Any) -> bool:

@@ -134,7 +134,9 @@ def children(value: Any) -> list[tuple[Any, Any]]:
         ordered = getattr(value, "ordered_layers", None)
         if ordered is not None:  # a graph of layers, whose own dict may be sorted by name
             items = {**items, "layers": ordered}
-        first = [name for name in items.get("_weight_order", ()) if name in items]
+        is_unbuilt = getattr(value, "built", True) is False
+        order = order_of(value) if is_unbuilt else items.get("_weight_order", ())
+        first = [name for name in order if name in items]
         rest = [name for name, _ in sorted_items(value) if name not in first]
         return [(name, items[name]) for name in (*first, *rest)]
     if isinstance(value, dict):

@@ -196,3 +196,19 @@ def test_training_given_to_a_call_of_a_model_in_a_model_stays():
     assert np.array_equal(model(data, training=True), data)
     model.compile("sgd", "mse")
     assert model.evaluate(data, data, verbose=0) == 0
+
+
+def test_the_layers_of_a_class_are_in_the_order_of_its_attributes_before_and_after_building():
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.second = Dense(3)
+            self.first = Dense(2)
+
+        def call(self, x):
+            return self.first(self.second(x))
+
+    net = Net()
+    assert net.layers == [net.second, net.first]
+    net.build((None, 4))
+    assert net.layers == [net.second, net.first]
