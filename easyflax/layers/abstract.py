@@ -26,6 +26,7 @@ import easyflax.nnx as nnx
 from easyflax import random
 from easyflax.layers import masks
 from easyflax.layers.specs import ArraySpec
+from easyflax.nnx.core.naming import describe
 
 __all__ = [
     "free_axes_stand_for",
@@ -109,12 +110,14 @@ def _new_output_specs(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
     return jax.tree.map(_with_free_axes, outputs[0], _traced(call, leaves, structure, _SIZES[1], []))
 
 
-def free_axes_stand_for(args: Any) -> str:
-    """Returns a note for messages of errors that were raised while tracing; "" if no axis is free."""
+def free_axes_stand_for(args: Any, message: Any) -> str:
+    """Returns a note for the message of an error that was raised while tracing; "" if it names no size of a
+    free axis."""
     specs = [leaf for leaf in jax.tree.leaves(args, is_leaf=_is_leaf) if is_spec(leaf)]
     first = any(spec.shape and spec.shape[0] is None for spec in specs)
     others = any(None in spec.shape[1:] for spec in specs)
     sizes = [str(size) for size, used in zip(_SIZES[0], (first, others), strict=True) if used]
+    sizes = [size for size in sizes if size in str(message)]
     return f" ({' and '.join(sizes)} stand for free axes)" if sizes else ""
 
 
@@ -134,14 +137,23 @@ def specs_of_shapes(shapes: Any, dtype: Any) -> Any:
 
 def shapes_for_build(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Returns what `layer.build` is called with for a call with these arguments: a tuple or a dict."""
-    parameters = list(inspect.signature(layer.build).parameters)
+    for_build = inspect.signature(layer.build).parameters
+    parameters = list(for_build)
     if not parameters:
         return ()
     if len(parameters) == 1:
         first = args[0] if args else next(iter(kwargs.values()), None)
         return (_shapes(first),)
-    bound = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
+    signature = inspect.signature(layer.call)
+    bound = signature.bind_partial(*args, **kwargs).arguments
     shapes = {f"{name}_shape": _shapes(value) for name, value in bound.items()}
+    needed = [name for name, one in signature.parameters.items() if one.default is one.empty]
+    shaped = [name.removesuffix("_shape") for name, one in for_build.items() if one.default is one.empty]
+    if missing := [name for name in needed if name in shaped and name not in bound]:
+        raise TypeError(
+            f"{describe(layer)}: called without {missing[0]!r}, expected the arguments "
+            f"{', '.join(signature.parameters)}. Pass those without a default."
+        )
     return {name: shapes.get(name) for name in parameters}
 
 

@@ -89,8 +89,14 @@ class Layer(Weighted):
     _call_parameters: ClassVar[frozenset[str]] = frozenset()
     _positional: ClassVar[tuple[str, ...]] = ()
     _makes_masks: ClassVar[bool] = False
+    _is_between_values: ClassVar[bool] = False  # made of symbolic values
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **_kwargs: Any) -> Any:
+        if args and hasattr(type(args[0]), "__easyflax_call__") and not cls._is_between_values:
+            raise TypeError(
+                f"{cls.__name__}: got {args[0]!r} as an argument of the class, expected the options of the "
+                f"layer. Make the layer first, then call it: {cls.__name__}(...)(x)."
+            )
         layer = super().__new__(cls)
         object.__setattr__(layer, "_serial_number", next(_serial_numbers))
         return layer

@@ -271,7 +271,7 @@ def _checked_call(step: Step) -> Any:
         return abstract.output_specs(step.function, args, kwargs)
     except (TypeError, ValueError) as error:
         kind = type(error) if type(error) in (TypeError, ValueError) else ValueError
-        raise kind(f"{_edge(step)}: {error}{abstract.free_axes_stand_for(as_specs)}") from error
+        raise kind(f"{_edge(step)}: {error}{abstract.free_axes_stand_for(as_specs, error)}") from error
 
 
 def _edge(step: Step) -> str:

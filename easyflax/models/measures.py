@@ -81,7 +81,7 @@ class Measures:
         except (TypeError, ValueError) as error:
             if type(error) not in (TypeError, ValueError):
                 raise
-            raise type(error)(f"{error}{abstract.free_axes_stand_for(specs)}") from error
+            raise type(error)(f"{error}{abstract.free_axes_stand_for(specs, error)}") from error
         return {path: _refilled(found[path], leaves) for path, leaves in zip(found, outputs, strict=True)}
 
     @cached_property

@@ -84,6 +84,7 @@ class Model(Trainer, Layer):
     module = _Module()
     layers = Children()
     _has_own_call: ClassVar[bool] = False
+    _is_between_values: ClassVar[bool] = True
 
     def __init__(
         self,

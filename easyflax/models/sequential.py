@@ -38,6 +38,11 @@ class Sequential(Model):
     def __init__(
         self, layers: Iterable[Any] | None = None, name: str | None = None, *, trainable: bool = True
     ) -> None:
+        if callable(layers) or callable(name):
+            raise TypeError(
+                "Sequential: got layers that are not in a list, expected one list of them. Write "
+                "ef.Sequential([first, second])."
+            )
         super().__init__(Chain(), name=name)
         self._auto_name = "sequential"
         for layer in layers or ():

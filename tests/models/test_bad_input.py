@@ -6,7 +6,9 @@ import optax
 import pytest
 
 import easyflax.nnx as nnx
+from easyflax import layers
 from easyflax.errors import NonFiniteLossError, NotCompiledError
+from easyflax.layers import Input
 from easyflax.models import Model, Sequential
 from easyflax.train.callback import Callback
 
@@ -213,3 +215,24 @@ def test_a_learning_rate_that_is_not_in_the_state_cannot_be_set():
     model.compile(optax.sgd(0.1), "mse")
     with pytest.raises(ValueError, match="learning rate"):
         model.optimizer.learning_rate = 0.2
+
+
+def test_layers_that_are_not_in_a_list_are_told_to_be():
+    with pytest.raises(TypeError, match=r"not in a list, expected one list.*Sequential\(\[first, second\]\)"):
+        Sequential(layers.Dense(1), layers.Dense(2))
+
+
+def test_a_class_that_is_called_on_a_symbolic_value_says_to_make_the_layer_first():
+    with pytest.raises(TypeError, match=r"Flatten: got <Symbolic.*layer first.*Flatten\(\.\.\.\)\(x\)"):
+        layers.Flatten(Input((8,)))
+
+
+def test_an_array_that_is_missing_is_named_before_the_layer_is_built():
+    with pytest.raises(TypeError, match="MultiHeadAttention 'a': called without 'value', expected"):
+        layers.MultiHeadAttention(2, 4, name="a")(np.ones((2, 3, 4), np.float32))
+
+
+def test_a_layer_with_a_name_is_called_by_it_and_not_by_its_place():
+    model = Sequential([Input((3,)), layers.Dense(4, name="head")])
+    with pytest.raises(ValueError, match=r"Dense 'head': got an input of shape \(2, 5\)"):
+        model(np.ones((2, 5), np.float32))

@@ -24,10 +24,9 @@ __all__ = ["asking_module", "describe", "path_on_stack"]
 def describe(module: Module) -> str:
     """Returns the module's type, and its path in the model that was called: `Linear 'encoder.head'`.
 
-    A module that was called by itself is named by its own name, if it has one.
+    The name that the user gave it goes before.
     """
-    path = path_on_stack(module)
-    name = ".".join(map(str, path)) or vars(module).get("_name")
+    name = vars(module).get("_name") or ".".join(map(str, path_on_stack(module)))
     return type(module).__name__ + (f" '{name}'" if name else "")
 
 
