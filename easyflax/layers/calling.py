@@ -1,4 +1,4 @@
-"""How a model calls the modules in it: the mode where it is told, masks from one layer to the next."""
+"""How a model calls the modules in it: in the mode that it is told."""
 
 from __future__ import annotations
 
@@ -10,29 +10,19 @@ import easyflax.nnx as nnx
 from easyflax.interop.flax_nnx import FlaxModule, refresh_mirrors, sync_mirrors
 from easyflax.layers.call_context import current_training
 from easyflax.layers.layer import Layer
-from easyflax.layers.masks import attach_masks, masks_of
 
 __all__ = ["call_in_model", "call_plain", "mode_arguments"]
 
 
-def call_in_model(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], masks: Any = None
-) -> tuple[Any, Any]:
-    """Returns what a module or function returns, and the mask that goes with it.
+def call_in_model(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns what a module or function returns.
 
-    Args:
-        function: layers build themselves, and know whether they are in training; a plain module is told so
-            where the model was, in the way that it understands.
-        args: its arguments.
-        kwargs: likewise.
-        masks: for arguments that have masks, `(args, kwargs)` with masks in place of arrays; None if none
-            has.
+    Layers build themselves, and know whether they are in training; a plain module is told so where the model
+    was, in the way that it understands.
     """
     if isinstance(function, nnx.Module) and not isinstance(function, Layer):
-        return call_plain(function, args, kwargs), None
-    attach_masks((args, kwargs), masks)
-    outputs = function(*args, **kwargs)
-    return outputs, masks_of(outputs) if isinstance(function, Layer) else None
+        return call_plain(function, args, kwargs)
+    return function(*args, **kwargs)
 
 
 def mode_arguments(module: Any, training: bool) -> dict[str, bool]:

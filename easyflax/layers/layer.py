@@ -214,20 +214,6 @@ class Layer(Weighted):
         given = kwargs.get("mask")
         return _first(*found) if given is None else given
 
-    def call_with_mask(self, *args: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
-        """Returns what a call returns, and the mask that goes with it.
-
-        Args:
-            *args: as for a call.
-            mask: that of the first argument; passed on where `call` takes it.
-            **kwargs: as for a call, masks of other arguments among them.
-        """
-        if "mask" in self._call_parameters and mask is not None:
-            kwargs["mask"] = mask
-        masks.attach_masks(_first(args, kwargs), mask)
-        outputs = self(*args, **kwargs)
-        return outputs, masks.masks_of(outputs)
-
     def _penalize_activity(self, outputs: Any) -> None:
         if self.activity_regularizer is not None:
             for output in jax.tree.leaves(outputs):

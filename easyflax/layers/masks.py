@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 
-__all__ = ["attach_masks", "mask_of", "masks_by_name", "masks_of"]
+__all__ = ["attach_masks", "mask_of", "masks_by_name", "masks_of", "with_masks"]
 
 # By the identity of the array, for as long as it lives.
 _masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
@@ -32,6 +33,15 @@ def masks_of(tree: Any) -> Any:
         return None
     masks = jax.tree.map(mask_of, tree, is_leaf=_is_leaf)
     return masks if jax.tree.leaves(masks) else None
+
+
+def with_masks(tree: Any, masks: Any) -> Any:
+    """Returns `tree` as arrays of jax with masks attached, or as it is without masks."""
+    if masks is None:
+        return tree
+    tree = jax.tree.map(jnp.asarray, tree)
+    attach_masks(tree, masks)
+    return tree
 
 
 def attach_masks(tree: Any, masks: Any) -> None:

@@ -12,6 +12,7 @@ from easyflax.layers import abstract
 from easyflax.layers.building import build_on
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
+from easyflax.layers.masks import attach_masks
 from easyflax.nnx.core.naming import describe
 from easyflax.serialization import deserialize
 
@@ -93,8 +94,8 @@ class TimeDistributed(Layer):
         return bool(jax.tree.leaves(nnx.state(self.layer, others)))
 
     def _on_rows(self, rows: Any, training: bool | None, mask: Any) -> Any:
-        masks = None if mask is None else ((mask,), {})
-        return call_in_model(self.layer, (rows,), {"training": training}, masks)[0]
+        attach_masks(rows, mask)
+        return call_in_model(self.layer, (rows,), {"training": training})
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

@@ -10,10 +10,10 @@ import easyflax.nnx as nnx
 from easyflax.interop.flax_nnx import adapt_if_flax
 from easyflax.layers import abstract
 from easyflax.layers.building import has_unbuilt
-from easyflax.layers.call_context import around_call
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.input_layer import InputLayer
 from easyflax.layers.layer import Layer
+from easyflax.layers.masks import with_masks
 from easyflax.layers.symbolic import Input, Symbolic, apply, input_of
 from easyflax.models.naming import named
 
@@ -113,15 +113,10 @@ class Chain(Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Returns what the last layer returns."""
-        return self.call_with_mask(inputs, mask)[0]
-
-    def call_with_mask(self, inputs: Any, mask: Any = None, training: Any = None) -> tuple[Any, Any]:
-        """Returns what the last layer returns, and its mask."""
-        value = inputs
-        with around_call(training):
-            for layer in self.layers:
-                value, mask = call_in_model(layer, (value,), {}, None if mask is None else ((mask,), {}))
-        return value, mask
+        value = with_masks(inputs, mask)
+        for layer in self.layers:
+            value = call_in_model(layer, (value,), {})
+        return value
 
 
 def _known_input(layer: Any) -> InputLayer | None:

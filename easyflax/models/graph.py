@@ -12,9 +12,9 @@ from typing import Any
 import jax
 
 import easyflax.nnx as nnx
-from easyflax.layers.call_context import around_call
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
+from easyflax.layers.masks import with_masks
 from easyflax.layers.symbolic import Step, Symbolic
 from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named
@@ -71,12 +71,7 @@ class Graph(Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Returns the outputs, in the nesting that the model was stated with."""
-        return self._program.run(self, inputs, mask)[0]
-
-    def call_with_mask(self, inputs: Any, mask: Any = None, training: Any = None) -> tuple[Any, Any]:
-        """Returns the outputs and their masks, from inputs and their masks."""
-        with around_call(training):
-            return self._program.run(self, inputs, mask)
+        return self._program.run(self, with_masks(inputs, mask))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,32 +114,15 @@ class Program:
     outputs: list[int]
     structure: Any
 
-    def run(self, graph: Graph, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        """Returns the outputs and their masks."""
+    def run(self, graph: Graph, inputs: Any) -> Any:
+        """Returns the outputs."""
         values: dict[int, Any] = dict(enumerate(self.nest.arrays_of(inputs)))
-        masks: dict[int, Any] = {}
-        if mask is not None:
-            given = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
-            masks = {place: one for place, one in enumerate(given) if one is not None}
         for call in self.calls:
-            self._run_call(graph, call, values, masks)
-        outputs, output_masks = ([found.get(place) for place in self.outputs] for found in (values, masks))
-        has_masks = any(one is not None for one in output_masks)
-        return self.structure.unflatten(outputs), self.structure.unflatten(
-            output_masks
-        ) if has_masks else None
-
-    def _run_call(self, graph: Graph, call: Call, values: dict[int, Any], masks: dict[int, Any]) -> None:
-        function = graph.layers[call.target] if isinstance(call.target, str) else call.target
-        args, kwargs = call.structure.unflatten([_value(leaf, values, graph) for leaf in call.leaves])
-        in_masks = None
-        if any(isinstance(leaf, Place) and leaf.index in masks for leaf in call.leaves):
-            in_masks = call.structure.unflatten([_mask(leaf, masks) for leaf in call.leaves])
-        outputs, mask = call_in_model(function, args, kwargs, in_masks)
-        values.update(zip(call.places, jax.tree.leaves(outputs), strict=True))
-        if mask is not None:
-            found = jax.tree.leaves(mask, is_leaf=lambda leaf: leaf is None)
-            masks.update({place: one for place, one in zip(call.places, found) if one is not None})
+            function = graph.layers[call.target] if isinstance(call.target, str) else call.target
+            args, kwargs = call.structure.unflatten([_value(leaf, values, graph) for leaf in call.leaves])
+            outputs = call_in_model(function, args, kwargs)
+            values.update(zip(call.places, jax.tree.leaves(outputs), strict=True))
+        return self.structure.unflatten([values[place] for place in self.outputs])
 
 
 class _Slots:
@@ -199,10 +177,6 @@ def _value(leaf: Any, values: dict[int, Any], graph: Graph) -> Any:
     if isinstance(leaf, Place):
         return values[leaf.index]
     return graph.constants[leaf.index] if isinstance(leaf, Constant) else leaf
-
-
-def _mask(leaf: Any, masks: dict[int, Any]) -> Any:
-    return masks.get(leaf.index) if isinstance(leaf, Place) else None
 
 
 def _is_leaf(leaf: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from easyflax.layers.masks import attach_masks, mask_of
 from easyflax.layers.symbolic import Symbolic
 
 __all__ = ["InputNest", "flat_inputs"]
@@ -93,6 +94,7 @@ def flat_inputs(inputs: Any) -> list[Symbolic]:
 
 def _fitting(array: Any, shape: tuple[int | None, ...], dtype: Any, name: str) -> Any:
     """Returns `array` in a dtype, and with as many axes as `shape`, if it differs by a last one of size 1."""
+    given = array
     array = jnp.asarray(array)
     if array.ndim == len(shape) - 1 and shape[-1] == 1:
         array = array[..., None]
@@ -106,4 +108,6 @@ def _fitting(array: Any, shape: tuple[int | None, ...], dtype: Any, name: str) -
             f"The model was called on an array of shape {array.shape} for the input '{name}', expected "
             f"{shape}, where None is any size. Reshape the array, or change the shape of ef.Input."
         )
-    return array if array.dtype == dtype else array.astype(dtype)
+    array = array if array.dtype == dtype else array.astype(dtype)
+    attach_masks(array, mask_of(given))
+    return array

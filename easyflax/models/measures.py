@@ -147,8 +147,8 @@ def _stated_specs(module: Any) -> Any:
 
 
 def _is_of_module_itself(call: CallInfo) -> bool:
-    """Says whether that is a call of a module, and not of another method; models call layers with masks."""
-    return call.path in (call.module_path, (*call.module_path, "call_with_mask"))
+    """Says whether that is a call of a module, and not of another method."""
+    return call.path == call.module_path
 
 
 def _arrays_in(outputs: Any) -> list[Any]:

@@ -125,12 +125,6 @@ class Model(Trainer, Layer):
             return self.trained_module(*args, **kwargs)
         return call_plain(self.trained_module, args, kwargs)
 
-    def call_with_mask(self, inputs: Any, mask: Any = None, **kwargs: Any) -> tuple[Any, Any]:
-        """Returns the outputs and their masks, from inputs and their masks."""
-        if self._is_wrapper and isinstance(self.trained_module, Layer):
-            return self.trained_module.call_with_mask(inputs, mask, **kwargs)
-        return Layer.call_with_mask(self, inputs, mask=mask, **kwargs)
-
     def _in_compute_dtype(self, tree: Any) -> Any:
         return tree if self._is_wrapper else Layer._in_compute_dtype(self, tree)
 
