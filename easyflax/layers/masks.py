@@ -36,10 +36,10 @@ def masks_of(tree: Any) -> Any:
 
 
 def with_masks(tree: Any, masks: Any) -> Any:
-    """Returns `tree` as arrays of jax with masks attached, or as it is without masks."""
+    """Returns copies of arrays with masks attached, or the arrays themselves without masks."""
     if masks is None:
         return tree
-    tree = jax.tree.map(jnp.asarray, tree)
+    tree = jax.tree.map(jnp.array, tree)
     attach_masks(tree, masks)
     return tree
 

@@ -4,6 +4,7 @@ import pytest
 
 import easyflax.layers as layers
 import easyflax.serialization as serialization
+from easyflax.layers.masks import mask_of, with_masks
 
 X = jnp.array([[[1.0, 0.0], [0.0, 0.0], [2.0, 3.0]]])
 
@@ -11,17 +12,17 @@ X = jnp.array([[[1.0, 0.0], [0.0, 0.0], [2.0, 3.0]]])
 def test_masking_marks_steps_that_are_padding_and_clears_them():
     layer = layers.Masking(mask_value=0.0)
     assert layer.compute_mask(X).tolist() == [[True, False, True]]
-    out, mask = layers.Masking(mask_value=3.0).call_with_mask(jnp.full((1, 2, 2), 3.0))
+    out = layers.Masking(mask_value=3.0)(jnp.full((1, 2, 2), 3.0))
     assert out.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
-    assert mask.tolist() == [[False, False]]
+    assert mask_of(out).tolist() == [[False, False]]
 
 
 def test_lambda_hands_the_mask_to_functions_that_take_it():
     layer = layers.Lambda(lambda x, mask=None: x * mask[..., None], mask=lambda inputs, mask: ~mask)
     mask = jnp.array([[True, False, True]])
-    out, after = layer.call_with_mask(X, mask=mask)
+    out = layer(with_masks(X, mask))
     np.testing.assert_array_equal(out, X * mask[..., None])
-    assert after.tolist() == [[False, True, False]]
+    assert mask_of(out).tolist() == [[False, True, False]]
 
 
 def test_the_shape_of_a_lambda_is_found_or_stated():

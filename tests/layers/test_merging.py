@@ -6,6 +6,7 @@ import pytest
 
 import easyflax as ef
 from easyflax.layers import Add, Average, Concatenate, Dot, Maximum, Multiply, Subtract, concatenate
+from easyflax.layers.masks import mask_of, with_masks
 
 RNG = np.random.default_rng(0)
 A, B, C = (RNG.normal(size=(2, 3, 4)).astype("float32") for _ in range(3))
@@ -47,9 +48,9 @@ def test_normalized_dot_is_the_cosine():
 
 def test_masked_steps_are_left_out():
     masks = [jnp.array([[True, True, False]] * 2), jnp.array([[True, False, True]] * 2)]
-    largest, mask = Maximum().call_with_mask([A, B], mask=masks)
+    largest = Maximum()(with_masks([A, B], masks))
     np.testing.assert_allclose(largest, np.stack([np.maximum(A, B)[:, 0], A[:, 1], B[:, 2]], 1))
-    np.testing.assert_array_equal(mask, True)
+    np.testing.assert_array_equal(mask_of(largest), True)
     assert Add().compute_mask([A, B], [masks[0], None]) is None
     joined = Concatenate(axis=1).compute_mask([A, B], [masks[0], None])
     np.testing.assert_array_equal(joined, [[True, True, False, True, True, True]] * 2)
