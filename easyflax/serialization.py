@@ -197,7 +197,7 @@ def serialize(value: Any) -> Any:
     for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
-    if _is_dtype(value):
+    if not hasattr(value, "get_config") and _is_dtype(value):  # a layer has a dtype, too
         return jnp.dtype(value).name
     if hasattr(value, "get_config") or (callable(value) and hasattr(value, "__name__")):
         return _serialize_object(value)

@@ -71,6 +71,7 @@ from easyflax.layers.gru import GRUCell as GRUCell
 from easyflax.layers.histogram import AutoContrast as AutoContrast
 from easyflax.layers.histogram import Equalization as Equalization
 from easyflax.layers.input_layer import InputLayer as InputLayer
+from easyflax.layers.input_spec import InputSpec as InputSpec
 from easyflax.layers.layer import Layer as Layer
 from easyflax.layers.lstm import LSTM as LSTM
 from easyflax.layers.lstm import LSTMCell as LSTMCell
@@ -156,6 +157,7 @@ from easyflax.layers.time_distributed import TimeDistributed as TimeDistributed
 from easyflax.layers.upsampling import UpSampling1D as UpSampling1D
 from easyflax.layers.upsampling import UpSampling2D as UpSampling2D
 from easyflax.layers.upsampling import UpSampling3D as UpSampling3D
+from easyflax.layers.wrapper import Wrapper as Wrapper
 
 __all__ = [
     "ELU",
@@ -237,6 +239,7 @@ __all__ = [
     "Identity",
     "Input",
     "InputLayer",
+    "InputSpec",
     "LSTMCell",
     "Lambda",
     "Layer",
@@ -303,6 +306,7 @@ __all__ = [
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",
+    "Wrapper",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "ZeroPadding3D",

@@ -30,6 +30,7 @@ from easyflax.interop.flax_nnx import adapt_inside
 from easyflax.layers import abstract, masks, showing, weight_order
 from easyflax.layers.call_context import around_call, current_training
 from easyflax.layers.dtypes import resolve_policy
+from easyflax.layers.input_spec import check_inputs
 from easyflax.layers.loss_term import add_loss, loss_terms
 from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
@@ -79,6 +80,7 @@ class Layer(Weighted):
     __slots__ = ("_noted_in", "_serial_number", "_symbolic_calls")
 
     supports_masking: bool = False
+    input_spec: Any = None
     built: bool = False
     activity_regularizer: Any = None
     dtype_policy: str = "float32"
@@ -188,6 +190,8 @@ class Layer(Weighted):
             at = names.index("training")
             args, kwargs = args[:at], {**dict(zip(names[at:], args[at:])), **kwargs}
         args, kwargs = self._in_compute_dtype((args, kwargs))
+        if self.input_spec is not None:
+            check_inputs(self, self.input_spec, _first(args, kwargs))
         if not self.built:
             self.build_for(args, kwargs)
         given = kwargs.pop("training", None)

@@ -5,7 +5,7 @@ import pytest
 
 import easyflax.nnx as nnx
 from easyflax.errors import TraceContextError
-from easyflax.layers import Dense, Layer
+from easyflax.layers import Dense, Layer, TimeDistributed
 from easyflax.models import Sequential
 
 
@@ -285,3 +285,11 @@ def test_weights_have_the_names_of_their_attributes_or_their_own():
     layer, dense = Named(), Dense(2)
     layer(jnp.ones(1)), dense(jnp.ones((1, 1)))
     assert [weight.name for weight in layer.weights + dense.weights] == ["omega", "b", "kernel", "bias"]
+
+
+def test_the_configuration_of_a_layer_in_a_layer_is_the_same_once_it_is_built():
+    layer = TimeDistributed(Dense(2))
+    before = layer.get_config()
+    layer(jnp.ones((1, 3, 4)))
+    assert layer.get_config() == before
+    assert TimeDistributed.from_config(before).layer.units == 2
