@@ -143,6 +143,10 @@ def shapes_for_build(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return ()
     if len(parameters) == 1:
         first = args[0] if args else next(iter(kwargs.values()), None)
+        if first is None:
+            raise TypeError(
+                f"{describe(layer)}: got no array to be called on, expected one. Pass it first: layer(x)."
+            )
         return (_shapes(first),)
     signature = inspect.signature(layer.call)
     bound = signature.bind_partial(*args, **kwargs).arguments

@@ -84,7 +84,8 @@ class _Merge(Layer):
     def _check_list(self, inputs: Any) -> None:
         count = len(inputs) if isinstance(inputs, list | tuple) else None
         if not count or self._number not in (None, count):
-            got = f"an input of type {type(inputs).__name__}" if count is None else f"{count} inputs"
+            single = "one array" if hasattr(inputs, "shape") else f"an input of type {type(inputs).__name__}"
+            got = single if count is None else f"{count} inputs"
             expected = f"a list of {self._number or 'one or more'}"
             name = type(self).__name__
             raise ValueError(

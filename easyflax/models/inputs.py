@@ -33,7 +33,7 @@ class InputNest:
     def __init__(self, inputs: Any) -> None:
         values = flat_inputs(inputs)
         self.shapes = [value.shape for value in values]
-        self.dtypes = [value.dtype for value in values]
+        self.dtypes = [jax.dtypes.canonicalize_dtype(value.dtype) for value in values]
         self.names: list[str] = []
         self._keys = sorted(inputs) if isinstance(inputs, dict) else None
 

@@ -246,12 +246,13 @@ def test_build_is_given_the_nesting_of_the_inputs():
         (lambda: Dense(2, dtype="float33"), "dtype is 'float33', expected a dtype such as 'float32'"),
         (lambda: Dense(2, name=""), "name is '', expected a string"),
         (lambda: Layer()(jnp.ones(1)), r"Layer has no method call, expected .* Define"),
+        (lambda: Dense(2, name="head")(None), "Dense 'head': got no array to be called on"),
         (lambda: Dense(2).count_params(), r"count_params: Dense 'dense' has no weights yet.*Call it on data"),
         (lambda: Dense(2).output, "Dense 'dense' has no symbolic output"),
         (lambda: Scale().set_weights([]), "set_weights: Scale 'scale' has no weights yet"),
         (lambda: setattr(Dense(2), "trainable", 1), "trainable was set to 1, expected True or False"),
     ],
-    ids=["argument", "dtype", "name", "no call", "count", "output", "set_weights", "trainable"],
+    ids=["argument", "dtype", "name", "no call", "no array", "count", "output", "set_weights", "trainable"],
 )
 def test_what_does_not_fit_is_said(make, message):
     with pytest.raises((TypeError, ValueError, AttributeError, NotImplementedError), match=message):

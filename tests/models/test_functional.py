@@ -135,6 +135,8 @@ def test_inputs_are_brought_to_the_stated_dtype_and_number_of_axes():
     x = Input((1,))
     model = Model(x, x * 2)
     assert model(np.array([1, 2], np.uint8)).tolist() == [[2.0], [4.0]]
+    wide = Input((1,), dtype="int64")
+    assert Model(wide, wide * 2)(np.ones((2, 1), np.int64)).dtype == jnp.asarray(np.int64(1)).dtype
     flat = Input((3,))
     assert Model(flat, flat + 1)(np.zeros((2, 3, 1))).shape == (2, 3)
 
