@@ -78,11 +78,17 @@ def _structure_of(call: Any, leaves: Sequence[Any], structure: Any) -> Any:
             return None
         graphdef, state = nnx.split(call)
         held = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state))
-        key = graphdef, held, tuple(leaves), structure
+        called: Any = graphdef, held
     elif getattr(call, "__closure__", None) is None and hasattr(call, "__name__"):
-        key = call, tuple(leaves), structure
+        called = call
     else:
         return None
+    key = (
+        called,
+        tuple(leaves),
+        tuple(map(type, leaves)),
+        structure,
+    )  # 2 equals 2.0, which gives another dtype
     try:
         hash(key)
     except TypeError:

@@ -28,12 +28,7 @@ def call_in_model(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
 def mode_arguments(module: Any, training: bool) -> dict[str, bool]:
     """Returns the mode, by the names under which the module's `__call__` takes it."""
     known = inspect.signature(type(module).__call__).parameters
-    modes = {
-        "training": training,
-        "train": training,
-        "deterministic": not training,
-        "use_running_average": not training,
-    }
+    modes = {"training": training, "train": training, "deterministic": not training}
     return {name: mode for name, mode in modes.items() if name in known}
 
 

@@ -25,6 +25,7 @@ import jax
 import easyflax.nnx as nnx
 from easyflax.distribution import DataParallel
 from easyflax.interop.flax_nnx import refresh_mirrors, sync_mirrors
+from easyflax.layers.calling import mode_arguments
 from easyflax.layers.freezing import frozen_variables, set_mode
 from easyflax.layers.loss_term import collecting_losses, loss_terms
 from easyflax.nnx.core.variables import give_back, lend
@@ -255,9 +256,7 @@ def call_in_mode(module: Any, x: Any, *, training: bool, key: jax.Array | None =
         key: of the random streams; a fixed one by default.
     """
     set_mode(module, training)
-    known = inspect.signature(type(module).__call__).parameters
-    modes = {"training": training, "train": training, "deterministic": not training}
-    given: dict[str, Any] = {name: mode for name, mode in modes.items() if name in known}
+    given: dict[str, Any] = {**mode_arguments(module, training)}
     if _takes_rngs(module):
         given["rngs"] = nnx.Rngs(jax.random.key(0) if key is None else key)
     return module(x, **given)

@@ -182,3 +182,8 @@ def test_a_layer_is_built_with_the_free_axes_of_its_input():
     layer = Shapes()
     layer(Input((None, 7)))
     assert layer.shape == (None, None, 7)
+
+
+def test_numbers_that_are_equal_but_of_different_types_give_different_dtypes():
+    x = Input((3,), dtype="int32")
+    assert [(x * factor).dtype for factor in (2, 2.0, 2)] == [np.int32, np.float32, np.int32]

@@ -27,6 +27,7 @@ def by_hand(model, a, b):
 
 def test_the_outputs_are_those_of_the_layers_called_by_hand():
     model, a, b = two_inputs(), rows(6, 4), rows(6, 3)
+    assert (model.input_names, model.output_names) == (["a", "b"], ["head"])
     assert np.allclose(model([a, b]), by_hand(model, a, b), atol=1e-6)
     assert np.allclose(model.predict([a, b], batch_size=4, verbose=0), by_hand(model, a, b), atol=1e-6)
 
