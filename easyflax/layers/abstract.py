@@ -23,8 +23,7 @@ import jax
 import jax.numpy as jnp
 
 import easyflax.nnx as nnx
-from easyflax import random
-from easyflax.layers import masks
+from easyflax import masks, random
 from easyflax.layers.specs import ArraySpec
 from easyflax.nnx.core.naming import describe
 

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import easyflax.nnx as nnx
-from easyflax import activations, constraints, initializers, random, regularizers
+from easyflax import activations, constraints, initializers, masks, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
-from easyflax.layers import abstract, masks, showing, weight_order
+from easyflax.layers import abstract, showing, weight_order
 from easyflax.layers.call_context import around_call, current_training
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.input_spec import check_inputs

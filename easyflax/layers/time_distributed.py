@@ -12,7 +12,7 @@ from easyflax.layers import abstract
 from easyflax.layers.building import build_on
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
-from easyflax.layers.masks import attach_masks
+from easyflax.masks import attach_masks
 from easyflax.nnx.core.naming import describe
 from easyflax.serialization import deserialize
 

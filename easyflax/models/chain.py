@@ -13,8 +13,8 @@ from easyflax.layers.building import has_unbuilt
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.input_layer import InputLayer
 from easyflax.layers.layer import Layer
-from easyflax.layers.masks import with_masks
 from easyflax.layers.symbolic import Input, Symbolic, apply, input_of
+from easyflax.masks import with_masks
 from easyflax.models.naming import named
 
 __all__ = ["Chain"]

@@ -14,8 +14,8 @@ import jax
 import easyflax.nnx as nnx
 from easyflax.layers.calling import call_in_model
 from easyflax.layers.layer import Layer
-from easyflax.layers.masks import with_masks
 from easyflax.layers.symbolic import Step, Symbolic
+from easyflax.masks import with_masks
 from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named
 from easyflax.models.sorting import sorted_functions, sorted_steps

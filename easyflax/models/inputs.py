@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from easyflax.layers.masks import attach_masks, mask_of
 from easyflax.layers.symbolic import Symbolic
+from easyflax.masks import attach_masks, mask_of
 
 __all__ = ["InputNest", "flat_inputs"]
 

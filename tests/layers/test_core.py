@@ -4,7 +4,7 @@ import pytest
 
 import easyflax.layers as layers
 import easyflax.serialization as serialization
-from easyflax.layers.masks import mask_of, with_masks
+from easyflax.masks import mask_of, with_masks
 
 X = jnp.array([[[1.0, 0.0], [0.0, 0.0], [2.0, 3.0]]])
 

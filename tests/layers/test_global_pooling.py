@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import easyflax.layers as layers
-from easyflax.layers.masks import mask_of
+from easyflax.masks import mask_of
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)).astype("float32")
 

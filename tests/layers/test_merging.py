@@ -6,7 +6,7 @@ import pytest
 
 import easyflax as ef
 from easyflax.layers import Add, Average, Concatenate, Dot, Maximum, Multiply, Subtract, concatenate
-from easyflax.layers.masks import mask_of, with_masks
+from easyflax.masks import mask_of, with_masks
 
 RNG = np.random.default_rng(0)
 A, B, C = (RNG.normal(size=(2, 3, 4)).astype("float32") for _ in range(3))

@@ -15,7 +15,7 @@ import pytest
 import easyflax as ef
 import easyflax.layers as layers
 import tests.parity.keras_oracle as oracle
-from easyflax.layers.masks import mask_of, with_masks
+from easyflax.masks import mask_of, with_masks
 
 RNG = np.random.default_rng(0)
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import easyflax as ef
-from easyflax import layers
-from easyflax.layers import masks
+from easyflax import layers, masks
 
 IDS = np.array([[1, 2, 3, 0, 0], [4, 5, 0, 0, 0]])
 
