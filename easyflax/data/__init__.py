@@ -1,14 +1,16 @@
 """How data becomes batches: sources, the checks on what users hand over, and the order of the rows.
 
-    as_batches(x, y, batch_size=32)   ->  a Source
-    source.batches(start, stop)       ->  Batch, Batch, ...
+    as_source(x, y, batch_size=32)    ->  a Source
+    source.epoch(number, steps)       ->  Batch, Batch, ...
 
-A `Source` numbers its batches from zero and without end, pass after pass over the data, so that a position in
-the data is one integer and training can start anywhere. `arrays.py` is the source over NumPy and JAX arrays.
+A `Source` gives the batches of epoch after epoch, whatever the data come from: `arrays.py` is the source over
+arrays in memory.
 """
 
-from easyflax.data.arrays import ArraySource, as_batches
+from easyflax.data.arrays import ArraySource
 from easyflax.data.convert import to_host_arrays
+from easyflax.data.recognise import as_batches, as_source
+from easyflax.data.rows import batch_rows, pad_batch, real_rows
 from easyflax.data.source import Batch, Source
 from easyflax.data.splitting import split_validation, unpack_validation_data
 
@@ -17,6 +19,10 @@ __all__ = [
     "Batch",
     "Source",
     "as_batches",
+    "as_source",
+    "batch_rows",
+    "pad_batch",
+    "real_rows",
     "split_validation",
     "to_host_arrays",
     "unpack_validation_data",

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from easyflax.data.foreign import as_numpy
+
 
 def to_host_arrays(tree: Any, name: str) -> Any:
     """Returns `tree` with every leaf a NumPy array of a dtype the device has.
@@ -19,15 +21,20 @@ def to_host_arrays(tree: Any, name: str) -> Any:
     arrays are passed through, JAX arrays on the CPU without a copy.
 
     Args:
-        tree: any nesting of dicts, lists and tuples of arrays.
+        tree: any nesting of dicts, lists and tuples of arrays, see `as_numpy`.
         name: what the user calls it, such as `"x"`, for the error messages.
 
     Raises:
         ValueError: a leaf is no array, has no row axis, holds objects or strings, or integers beyond 32 bits.
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _to_host_array(leaf, leaf_name(name, path)), tree
-    )
+    try:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    except ValueError as error:  # keys that cannot be sorted, of several types
+        raise ValueError(
+            f"{name} is a dict whose keys cannot be compared, expected keys of one type. Name the arrays by "
+            f"strings."
+        ) from error
+    return structure.unflatten(_to_host_array(leaf, leaf_name(name, path)) for path, leaf in leaves)
 
 
 def leaf_name(name: str, path: tuple[Any, ...]) -> str:
@@ -41,12 +48,7 @@ def named_leaves(tree: Any, name: str) -> list[tuple[str, np.ndarray]]:
 
 
 def _to_host_array(leaf: Any, name: str) -> np.ndarray:
-    if not hasattr(leaf, "__array__"):
-        raise ValueError(
-            f"{name} is of type {type(leaf).__name__}, expected a NumPy or JAX array, or a dict, list or "
-            f"tuple of arrays. Convert it first, for example with np.asarray."
-        )
-    array = np.asarray(leaf)
+    array = as_numpy(leaf, name)
     # Strings, bytes, objects, dates: whatever is neither a number nor one of JAX's extra number types.
     if array.dtype.kind in "OSUMmT":
         raise ValueError(

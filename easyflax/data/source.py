@@ -12,20 +12,23 @@ class Batch(NamedTuple):
     Attributes:
         x: inputs, any nesting of arrays whose first axis is the rows.
         y: targets, likewise, or None.
+        sample_weight: how much rows or elements count: `(rows,)`, more axes of the targets, or a nesting of
+            such arrays like that of `y`; None: all count alike.
         mask: `(rows,)` bool, True where a row is real and False where it is padding; None: all rows are real.
     """
 
     x: Any
     y: Any = None
+    sample_weight: Any = None
     mask: Any = None
 
 
 class Source(Protocol):
-    """Batches by number: `0` is the first of the first pass over the data, numbering never starts anew."""
+    """Batches by epoch; made by `as_source` from whatever holds the data."""
 
     @property
     def batch_size(self) -> int:
-        """Rows of a full batch."""
+        """Rows of a full batch; of a stream, those of its first batch."""
         ...
 
     @property
@@ -38,12 +41,19 @@ class Source(Protocol):
         """Batches of one pass; None when unknown or without end."""
         ...
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yields the batches numbered `start` to `stop - 1`, of as many passes as that takes."""
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the data ended and cannot be read again, so that a further epoch would be empty."""
         ...
 
-    def real_rows(self, position: int) -> int:
-        """Returns how many rows of batch `position` are real, padding not counted."""
+    def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
+        """Yields the batches of an epoch.
+
+        Args:
+            number: of the epoch, from 0.
+            steps: batches of an epoch, each of which goes on in the data where the one before it ended; fewer
+                come if the data end for good. None: one whole pass.
+        """
         ...
 
     def first_batch(self) -> Batch:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
+from easyflax.data.prepare import prepare
+from easyflax.data.rows import batch_rows, take_rows
 
-from easyflax.data.arrays import common_length
-from easyflax.data.convert import named_leaves, to_host_arrays
+Data = tuple[Any, Any, Any]
 
 
-def split_validation(x: Any, y: Any, fraction: float) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Returns `(x, y)` for training and for validation: the last rows, unshuffled, are for validation.
+def split_validation(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Data, Data]:
+    """Returns `(x, y, sample_weight)` for training and for validation: the last rows, unshuffled, validate.
 
     Args:
         x: inputs, any nesting of `(rows, ...)` arrays.
-        y: targets, likewise.
+        y: targets, likewise, or None.
+        sample_weight: likewise, or None.
         fraction: share of the rows for validation, strictly between 0 and 1.
 
     Raises:
@@ -27,32 +28,33 @@ def split_validation(x: Any, y: Any, fraction: float) -> tuple[tuple[Any, Any], 
             f"validation_split is {fraction!r}, expected a number between 0 and 1 (0 for none). Pass the "
             f"share of the rows to validate on, such as 0.1."
         )
-    x, y = to_host_arrays(x, "x"), to_host_arrays(y, "y")
-    rows = common_length(named_leaves(x, "x") + named_leaves(y, "y"))
+    data = prepare(x, y, sample_weight)
+    rows = batch_rows(data)
     split_at = math.floor(rows * (1.0 - fraction))
     if not 0 < split_at < rows:
         raise ValueError(
             f"validation_split is {fraction} of {rows} rows, expected at least one row on either side. Pass "
             f"more data, another share, or validation_data."
         )
-    head, tail = slice(None, split_at), slice(split_at, None)
-    return _slice((x, y), head), _slice((x, y), tail)
+    head, tail = take_rows(data, slice(None, split_at)), take_rows(data, slice(split_at, None))
+    return (head.x, head.y, head.sample_weight), (tail.x, tail.y, tail.sample_weight)
 
 
-def unpack_validation_data(data: Any) -> tuple[Any, Any]:
-    """Returns x and y of `validation_data`.
+def unpack_validation_data(data: Any) -> Data:
+    """Returns x, y and sample weights of `validation_data`, None for those that are not there.
+
+    Args:
+        data: `(x, y)`, `(x, y, sample_weight)`, or `x` alone or in a tuple, which may be a dataset.
 
     Raises:
-        ValueError: it is no pair.
+        ValueError: it is a tuple or list of no or of more than three entries.
     """
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        size = f" of {len(data)}" if isinstance(data, tuple | list | dict) else ""
+    if not isinstance(data, tuple | list):
+        return data, None, None
+    if not 1 <= len(data) <= 3:
         raise ValueError(
-            f"validation_data is a {type(data).__name__}{size}, expected a pair. "
-            f"Pass validation_data=(x_val, y_val)."
+            f"validation_data is a {type(data).__name__} of {len(data)}, expected one to three entries. Pass "
+            f"validation_data=(x_val, y_val) or (x_val, y_val, sample_weight_val)."
         )
-    return data[0], data[1]
-
-
-def _slice(pair: tuple[Any, Any], rows: slice) -> tuple[Any, Any]:
-    return jax.tree.map(lambda array: array[rows], pair)
+    x, y, sample_weight = (*data, None, None)[:3]
+    return x, y, sample_weight

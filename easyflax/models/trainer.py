@@ -445,7 +445,8 @@ def _with_validation(
 ) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
     """Returns the pair to train on, and the pair to validate on or None."""
     if data is not None:
-        return (x, y), unpack_validation_data(data)
+        return (x, y), unpack_validation_data(data)[:2]
     if fraction:
-        return split_validation(x, y, fraction)
+        training, held_out = split_validation(x, y, None, fraction)
+        return training[:2], held_out[:2]
     return (x, y), None

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from easyflax.data import Source
+from easyflax.data import ArraySource
 from easyflax.distribution import DataParallel
 from easyflax.errors import NonFiniteLossError
 from easyflax.train.binding import Arrays
@@ -35,7 +35,7 @@ class Validation:
         is_due: says for an epoch's number, from 0, whether validation follows it.
     """
 
-    source: Source
+    source: ArraySource
     steps: CompiledSteps
     is_due: Callable[[int], bool]
 
@@ -52,7 +52,7 @@ class Plan:
         validation: what to validate on, if anything.
     """
 
-    source: Source
+    source: ArraySource
     steps_per_epoch: int
     epochs: int
     initial_epoch: int
@@ -159,7 +159,7 @@ def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan)
 
 def run_evaluation(
     arrays: Callable[[], tuple[Arrays, Arrays]],
-    source: Source,
+    source: ArraySource,
     steps: CompiledSteps,
     callbacks: CallbackList,
     layout: DataParallel,
@@ -191,7 +191,7 @@ def run_evaluation(
 
 def run_prediction(
     arrays: Callable[[], tuple[Arrays, Arrays]],
-    source: Source,
+    source: ArraySource,
     predict: Callable[..., Any],
     callbacks: CallbackList,
     layout: DataParallel,

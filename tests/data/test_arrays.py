@@ -1,59 +1,88 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
-from easyflax.data import as_batches
+from easyflax.data import as_source
 
 
-def _rows(source, start, stop):
-    return [batch.x.tolist() for batch in source.batches(start, stop)]
+def _rows(batches):
+    return [batch.x.tolist() for batch in batches]
 
 
 def test_batches_cover_all_rows_in_order_and_the_last_has_what_is_left():
-    source = as_batches(np.arange(7), batch_size=3)
+    source = as_source(np.arange(7), batch_size=3)
     assert source.num_batches == 3
-    assert _rows(source, 0, 3) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [source.real_rows(position) for position in range(4)] == [3, 3, 1, 3]
+    assert source.num_rows == 7
+    assert _rows(source.epoch(0)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert not source.is_exhausted
 
 
 def test_x_and_y_are_shuffled_alike_and_anew_in_each_pass():
-    source = as_batches(np.arange(40), np.arange(40) * 2, batch_size=8, shuffle=True, seed=5)
-    passes = [list(source.batches(start, start + 5)) for start in (0, 5)]
+    source = as_source(np.arange(40), np.arange(40) * 2, batch_size=8, shuffle=True, seed=5)
+    passes = [list(source.epoch(number)) for number in (0, 1)]
     for batches in passes:
         assert all(np.array_equal(batch.x * 2, batch.y) for batch in batches)
         assert sorted(np.concatenate([batch.x for batch in batches])) == list(range(40))
     assert not np.array_equal(passes[0][0].x, passes[1][0].x)
 
 
+def test_epochs_of_given_steps_go_on_where_the_last_one_ended():
+    source = as_source(np.arange(5), batch_size=2)
+    assert [_rows(source.epoch(number, 2)) for number in range(3)] == [
+        [[0, 1], [2, 3]],
+        [[4], [0, 1]],
+        [[2, 3], [4]],
+    ]
+
+
 def test_reading_may_start_anywhere():
-    source = as_batches(np.arange(50), batch_size=7, shuffle=True, seed=1)
-    assert _rows(source, 11, 15) == _rows(source, 0, 15)[11:]
+    source = as_source(np.arange(50), batch_size=7, shuffle=True, seed=1)
+    passes = itertools.chain.from_iterable(source.epoch(number) for number in range(3))
+    assert _rows(source.epoch(2, 5)) == _rows(passes)[10:15]
 
 
-def test_padded_batches_have_one_shape_and_mark_the_real_rows():
-    source = as_batches({"a": np.arange(10.0)}, batch_size=4).padded(multiple_of=3)
-    batches = list(source.batches(0, source.num_batches))
-    assert [batch.x["a"].shape for batch in batches] == [(6,)] * 3
-    real = np.concatenate([batch.x["a"][batch.mask] for batch in batches])
-    assert real.tolist() == list(range(10))
-    assert batches[-1].x["a"].tolist() == [8, 9, 9, 9, 9, 9]
-
-
-def test_a_batch_size_beyond_the_data_pads_no_further_than_the_data():
-    batch = as_batches(np.arange(5), batch_size=100).padded(multiple_of=2).batch(0)
-    assert batch.x.shape == (6,)
-    assert batch.mask.sum() == 5
+def test_the_batch_size_may_follow_from_the_steps():
+    assert as_source(np.arange(10), steps=4).batch_size == 3
+    assert as_source(np.arange(10), steps=4, batch_size=5).batch_size == 5
+    assert as_source(np.arange(10), fallback_batch_size=4).batch_size == 4
+    assert as_source(np.arange(100)).batch_size == 32
 
 
 def test_unshuffled_batches_are_views():
     x = np.arange(10, dtype=np.float32)
-    assert np.shares_memory(as_batches(x, batch_size=4).batch(1).x, x)
+    assert all(np.shares_memory(batch.x, x) for batch in as_source(x, batch_size=4).epoch(0))
 
 
 def test_a_missing_y_stays_missing():
-    batch = as_batches(np.zeros(3)).batch(0)
+    batch = as_source(np.zeros(3)).first_batch()
     assert batch.y is None
     assert len(jax.tree.leaves(batch)) == 1
+
+
+def test_a_peeked_batch_is_of_the_rows_as_they_stand():
+    source = as_source(np.arange(40), batch_size=8, shuffle=True)
+    assert source.first_batch().x.tolist() == list(range(8))
+
+
+def test_weights_go_with_their_rows():
+    rows = np.arange(20)
+    source = as_source(rows, {"a": rows, "b": rows}, {"a": rows / 2, "b": None}, batch_size=6, shuffle=True)
+    for batch in source.epoch(0):
+        assert batch.sample_weight["a"].dtype == np.float32
+        assert np.array_equal(batch.sample_weight["a"] * 2, batch.x)
+        assert batch.sample_weight["b"] is None
+
+
+def test_class_weights_become_weights_of_the_rows():
+    source = as_source(np.zeros(4), np.array([2, 0, 1, 2]), class_weight={0: 0.5, 2: 3}, batch_size=3)
+    assert [batch.sample_weight.tolist() for batch in source.epoch(0)] == [[3, 0.5, 1], [3]]
+
+
+def test_validation_data_are_named_as_such():
+    with pytest.raises(ValueError, match=r"validation_data\[0\] has 4 rows and validation_data\[1\] has 5"):
+        as_source(np.zeros(4), np.zeros(5), caller="validation")
 
 
 @pytest.mark.parametrize(
@@ -70,4 +99,4 @@ def test_a_missing_y_stays_missing():
 )
 def test_unusable_data_is_refused(x, y, batch_size, message):
     with pytest.raises(ValueError, match=message):
-        as_batches(x, y, batch_size=batch_size)
+        as_source(x, y, batch_size=batch_size)
