@@ -10,14 +10,19 @@ from easyflax.errors import unknown_name_message
 from easyflax.losses.base import Loss
 from easyflax.losses.shapes import Shape
 from easyflax.metrics import accuracy
-from easyflax.metrics.base import FunctionMetric, LossMetric, Metric
+from easyflax.metrics.base import Metric
+from easyflax.metrics.reduction import FunctionMetric, LossMetric
 from easyflax.naming import snake_case
 
 __all__ = ["MetricSpec", "check", "get"]
 
 MetricSpec = str | Metric | type[Metric] | Loss | Callable[[Any, Any], Any]
 
-_BY_NAME: dict[str, type[Metric]] = {snake_case(name): getattr(accuracy, name) for name in accuracy.__all__}
+_BY_NAME: dict[str, type[Metric]] = {
+    snake_case(name): getattr(accuracy, name)
+    for name in accuracy.__all__
+    if name[0].isupper() and name != "Accuracy"
+}
 _BY_SHAPE = ("accuracy", "acc", "top_k")
 
 

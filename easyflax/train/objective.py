@@ -55,7 +55,9 @@ def build_objective(
     for spec in metrics:
         with _naming(f"metric {spec!r}", y, output):
             metric = easyflax.metrics.get(spec, output_shape=shapes(output), y_shape=shapes(y), loss=loss)
-            jax.eval_shape(metric.update, jax.eval_shape(metric.init), y, output)
+            metric.build(y, output)
+            state = jax.eval_shape(metric.stateless_reset_state)
+            jax.eval_shape(metric.stateless_update_state, state, y, output)
             row_wise = metric.is_row_wise(y, output) and row_wise
         resolved.append(metric)
     return Objective(

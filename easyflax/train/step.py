@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import jax
@@ -25,8 +25,6 @@ from easyflax.losses import Loss
 from easyflax.metrics import Mean, Metric
 from easyflax.train.packing import Packed, Packing
 from easyflax.train.state import Counters, TrainState, count_step
-
-LOSS_MEAN = Mean("loss")
 
 
 class Apply(Protocol):
@@ -57,6 +55,7 @@ class Objective:
         regularizers: by path, of parameters that have one; what they return is added to the loss.
         constraints: by path likewise; applied to the parameters after each update.
         seed: of the random streams that are passed to the module, None if it takes none.
+        loss_mean: averages the losses of batches.
     """
 
     apply: Apply
@@ -68,6 +67,7 @@ class Objective:
     regularizers: Mapping[str, Callable[[Any], Any]]
     constraints: Mapping[str, Callable[[Any], Any]]
     seed: int | None = None
+    loss_mean: Mean = field(default_factory=lambda: Mean("loss"))
 
     def key(self, counters: Counters) -> jax.Array | None:
         """Returns the key of the step that `counters` say comes next."""
@@ -102,8 +102,8 @@ class Objective:
 
     def logs(self, states: dict[str, Any]) -> dict[str, jax.Array]:
         """Returns the value of every accumulator by log name."""
-        values = {name: metric.result(states[name]) for name, metric in self.metrics.items()}
-        return {"loss": LOSS_MEAN.result(states["loss"]), **values}
+        values = {name: metric.stateless_result(states[name]) for name, metric in self.metrics.items()}
+        return {"loss": self.loss_mean.stateless_result(states["loss"]), **values}
 
     @functools.cached_property
     def metric_packing(self) -> Packing:
@@ -116,7 +116,8 @@ class Objective:
         return Packing(lambda: self.logs(self._init_metrics()))
 
     def _init_metrics(self) -> dict[str, Any]:
-        return {"loss": LOSS_MEAN.init(), **{name: metric.init() for name, metric in self.metrics.items()}}
+        metrics = {"loss": self.loss_mean, **self.metrics}
+        return {name: metric.stateless_reset_state() for name, metric in metrics.items()}
 
 
 def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
@@ -165,12 +166,12 @@ def score(
 ) -> tuple[Packed, Packed]:
     """Returns the accumulators with one batch added, and the logs read from them."""
     states = objective.metric_packing.unpack(metrics)
+    weights = {} if batch.mask is None else {"sample_weight": batch.mask}
     updated = {
-        name: metric.update(states[name], batch.y, y_pred, batch.mask)
+        name: metric.stateless_update_state(states[name], batch.y, y_pred, **weights)
         for name, metric in objective.metrics.items()
     }
     # The loss weighs as much as the batch has real rows.
     rows = jax.tree.leaves(batch.x)[0].shape[0] if batch.mask is None else jnp.sum(batch.mask)
-    weight = jnp.full((1,), rows, jnp.float32)
-    updated["loss"] = LOSS_MEAN.add(states["loss"], loss[None], weight=weight)
+    updated["loss"] = objective.loss_mean.stateless_update_state(states["loss"], loss, sample_weight=rows)
     return objective.metric_packing.pack(updated), objective.log_packing.pack(objective.logs(updated))
