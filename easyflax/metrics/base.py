@@ -9,6 +9,8 @@ writes the stateful ones only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
@@ -21,10 +23,29 @@ from easyflax.metrics.accumulate import Total, TotalState, zero
 from easyflax.naming import snake_case
 from easyflax.nnx.training.metrics import MetricState
 
-__all__ = ["Metric", "State"]
+__all__ = ["Metric", "State", "noting_builds"]
 
 M = TypeVar("M", bound="Metric")
 State = Sequence[Any]  # the values of a metric's variables, or the variables
+
+
+_NOTES: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("easyflax_metric_builds", default=None)
+
+
+@contextmanager
+def noting_builds() -> Iterator[list[tuple[Any, Any]]]:
+    """Collects the metrics that make their variables within, and for what data.
+
+    The list that it gives has a `(metric, (y_true, y_pred))` for each, with `jax.ShapeDtypeStruct`s in place
+    of arrays: what `build_for` takes. So a step can be traced on a copy of its metrics, and the metrics
+    themselves built afterwards.
+    """
+    notes: list[tuple[Any, Any]] = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
 
 
 class Metric(nnx.Module):
@@ -129,7 +150,7 @@ class Metric(nnx.Module):
         self._check_initialized()
         return TotalState(zero(tuple(shape), self._dtype), name=name, aggregation="sum")
 
-    def build(self, y_true: Any, y_pred: Any) -> None:
+    def build_for(self, y_true: Any, y_pred: Any) -> None:
         """Makes the variables, where their shapes are known from the first batch only; else does nothing.
 
         A metric of one's own that makes variables in its first `update_state` gets a batch of zeros, and
@@ -143,6 +164,15 @@ class Metric(nnx.Module):
             return
         self.update_state(*jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (y_true, y_pred)))
         self.reset_state()
+
+    def _note_build(self, y_true: Any, y_pred: Any) -> None:
+        """Tells `noting_builds` that the variables are being made, for data of these shapes and dtypes."""
+        notes = _NOTES.get()
+        if notes is not None:
+            specs = jax.tree.map(
+                lambda array: jax.ShapeDtypeStruct(jnp.shape(array), jnp.result_type(array)), (y_true, y_pred)
+            )
+            notes.append((self, specs))
 
     # -- what it holds
 
@@ -282,7 +312,7 @@ class Metric(nnx.Module):
             raise ValueError(
                 f"{self.name}: got {len(values)} metric_variables, expected {len(variables)}, one for each "
                 f"of {type(self).__name__}.variables. Pass what stateless_reset_state() returned; where "
-                "variables are made from the first batch, call build(y_true, y_pred) before."
+                "variables are made from the first batch, call build_for(y_true, y_pred) before."
             )
         for variable, value in zip(variables, values, strict=True):
             raw = value.get_raw_value() if isinstance(value, nnx.Variable) else value
@@ -297,7 +327,7 @@ class Metric(nnx.Module):
         if len(variables) != len(values):
             raise ValueError(
                 f"{self.name} made variables in update_state, expected all {len(variables)} of them before. "
-                "Make them in __init__, or call build(y_true, y_pred) with the first batch."
+                "Make them in __init__, or call build_for(y_true, y_pred) with the first batch."
             )
         plain = [isinstance(value, jax.Array | np.ndarray | float | int) for value in values]
         return [

@@ -55,7 +55,7 @@ def build_objective(
     for spec in metrics:
         with _naming(f"metric {spec!r}", y, output):
             metric = easyflax.metrics.get(spec, output_shape=shapes(output), y_shape=shapes(y), loss=loss)
-            metric.build(y, output)
+            metric.build_for(y, output)
             state = jax.eval_shape(metric.stateless_reset_state)
             jax.eval_shape(metric.stateless_update_state, state, y, output)
             row_wise = metric.is_row_wise(y, output) and row_wise
