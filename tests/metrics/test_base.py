@@ -165,10 +165,12 @@ def test_reset_brings_back_the_initial_values():
     assert [float(variable) for variable in metric.variables] == [1, 0, 0, 0]
 
 
-def test_variables_made_from_the_first_batch_are_x:
+def test_variables_made_from_the_first_batch_are_made_beforehand():
     metric = Columns()
     like = jax.ShapeDtypeStruct((4, 3), np.float32)
-    with pytest.raises(ValueError, match=r"columns made variables in update_state.*build_for\(y_true, y_pred\)"):
+    with pytest.raises(
+        ValueError, match=r"columns made variables in update_state.*build_for\(y_true, y_pred\)"
+    ):
         metric.stateless_update_state(metric.stateless_reset_state(), np.ones((4, 3)), np.ones((4, 3)))
     metric.build_for(like, like)
     assert [variable.shape for variable in metric.variables] == [(3,)]
