@@ -2,59 +2,89 @@
 
 A loss is a pure function of labels and outputs with a name, made from three steps. `call` computes a value
 for each element (the last axis is gone, as in Keras). `per_row` averages those of each row. `__call__` weighs
-the rows, leaves out the rows that only pad the batch, and reduces to a scalar.
+the values, leaves out what is masked and the rows that only pad the batch, and reduces to a scalar.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from easyflax.losses.shapes import Shape, align, check_same_shape
+import easyflax.serialization as serialization
+from easyflax.losses.reduction import MEAN, Reduction, check_reduction, reduce_values
+from easyflax.losses.shapes import Shape, align, check_same_shape, same_rank
+from easyflax.masks import mask_of
 from easyflax.naming import snake_case
 
-__all__ = ["ElementwiseLoss", "FunctionLoss", "Loss"]
+__all__ = ["EPSILON", "BuiltInLoss", "ElementwiseLoss", "FunctionLoss", "Loss"]
 
-REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
+# What Keras adds or clips to wherever a division or a logarithm would meet zero.
+EPSILON = 1e-7
 
 
 class Loss:
     """The base class of all losses; subclass it and define `call`.
 
     Args:
+        name: the name in logs and messages; the class's name in snake case when left out.
         reduction: how the values of a batch become one number. `"sum_over_batch_size"` (also `"mean"`)
             divides the weighted sum by the number of values, `"mean_with_sample_weight"` by the sum of the
             weights, `"sum"` by nothing. `"none"` or `None` returns the values themselves, and cannot be
             trained on.
-        name: the name in logs; the class's name in snake case when left out.
+        dtype: of labels and outputs in `call`, and of the result; float32, or what is wider among the
+            outputs, when left out. Sums are taken in float32 at least. A policy such as `"mixed_bfloat16"`
+            stands for its dtype of computation.
 
     Raises:
         ValueError: `reduction` is unknown.
+
+    Examples:
+        >>> class Cubic(Loss):
+        ...     def call(self, y_true, y_pred):
+        ...         return jnp.mean(jnp.abs(y_true - y_pred) ** 3, axis=-1)
+        >>> float(Cubic()([[0.0], [0.0]], [[1.0], [2.0]]))
+        4.5
     """
 
     from_logits: bool | None = False
-    reduction: str = "sum_over_batch_size"
 
-    def __init__(self, *, reduction: str | None = "sum_over_batch_size", name: str | None = None):
-        reduction = "none" if reduction is None else reduction
-        if reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction={reduction!r} is unknown: expected one of {', '.join(map(repr, REDUCTIONS))}. "
-                "Pass one of these, or leave it out for the mean over the batch."
-            )
-        self.reduction = reduction
+    def __init__(self, name: str | None = None, reduction: Reduction = MEAN, dtype: Any = None):
+        check_reduction(reduction)
         self.name = name or snake_case(type(self).__name__)
+        self.reduction = reduction
+        self._dtype = None if dtype is None else _dtype_of(dtype)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
 
-    def call(self, y_true: Any, y_pred: Any) -> jax.Array:
-        """Returns the loss of each element, `(batch, ...)`; for subclasses to define."""
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype that was asked for; `"float32"` if none was."""
+        return "float32" if self._dtype is None else self._dtype.name
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this loss again; extend it for arguments of one's own."""
+        config = {"name": self.name, "reduction": self.reduction}
+        return config if self._dtype is None else {**config, "dtype": self._dtype.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Returns a new loss of this class from what `get_config` returned."""
+        return cls(**config)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of each element, `(batch, ...)`; for subclasses to define.
+
+        Args:
+            y_true: labels, floating or at least 32-bit integers; nestings as they were passed.
+            y_pred: outputs of the model, floating.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} has no `call`, expected a method call(self, y_true, y_pred). "
             "Define it; it returns one value a row."
@@ -79,11 +109,12 @@ class Loss:
 
     def values(self, y_true: Any, y_pred: Any) -> jax.Array:
         """Returns the loss of each element, `(batch, ...)`, in float32 or wider."""
-        values = jnp.asarray(self.call(y_true, y_pred))
-        return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        return self._values_and_mask(y_true, y_pred)[0]
 
     def is_row_wise(self, y_true: Any, y_pred: Any) -> bool:
-        """Returns whether the loss gives values for each row, so that rows can be left out; computes nothing.
+        """Returns whether the loss gives a value for each row by itself, so that rows can be left out.
+
+        Nothing is computed.
 
         Args:
             y_true: labels, arrays or `jax.ShapeDtypeStruct`s.
@@ -101,14 +132,8 @@ class Loss:
         values = self._by_row(self.values(y_true, y_pred), y_pred)
         return values.reshape(values.shape[0], -1).mean(axis=1)
 
-    def __call__(
-        self,
-        y_true: Any,
-        y_pred: Any,
-        sample_weight: jax.Array | None = None,
-        mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """Returns the loss of a batch.
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> jax.Array:
+        """Returns the loss of a batch; elements that the mask of `y_pred` leaves out count nowhere.
 
         Args:
             y_true: labels.
@@ -118,19 +143,46 @@ class Loss:
 
         Returns:
             A scalar; the weighted values when `reduction` is `"none"`.
+
+        Raises:
+            ValueError: labels and outputs do not fit, or there are weights or a mask and the loss does not
+                return one value a row.
         """
-        values = self.values(y_true, y_pred)
-        if mask is None and sample_weight is None:
-            return values if self.reduction == "none" else _unweighted(values, self.reduction)
-        values = self._by_row(values, y_pred)
-        rows = jnp.ones(values.shape[0], bool) if mask is None else jnp.asarray(mask, bool)
-        rows = _expand(self.name, "mask", rows, values.shape)
-        weight = rows.astype(values.dtype)
-        if sample_weight is not None:
-            sample_weight = jnp.asarray(sample_weight, values.dtype)
-            weight = weight * _expand(self.name, "sample_weight", sample_weight, values.shape)
-        # `where`, not only a product: what stands in a padding row may be infinite.
-        return _reduce(jnp.where(rows, values, 0), weight, rows, self.reduction)
+        values, own_mask = self._values_and_mask(y_true, y_pred)
+        if mask is not None or np.ndim(sample_weight) > 0:
+            values = self._by_row(values, y_pred)
+        result = reduce_values(
+            self.name,
+            values,
+            self.reduction,
+            sample_weight=sample_weight,
+            masks=[found for found in (mask_of(y_pred), own_mask) if found is not None],
+            rows=mask,
+        )
+        return result if self._dtype is None else result.astype(self._dtype)
+
+    def _values_and_mask(self, y_true: Any, y_pred: Any) -> tuple[jax.Array, Any]:
+        """Returns the values and the mask that `call` attached to them, or None."""
+        y_true = jax.tree.map(self._as_label, _as_arrays(y_true))
+        y_pred = jax.tree.map(self._as_output, _as_arrays(y_pred))
+        result = self.call(y_true, y_pred)
+        if result is None:
+            raise ValueError(
+                f"Loss {self.name!r} returned None, expected an array. Return one value a row from it."
+            )
+        values = jnp.asarray(result)
+        return values.astype(jnp.promote_types(values.dtype, jnp.float32)), mask_of(result)
+
+    def _as_output(self, array: Any) -> jax.Array:
+        array = jnp.asarray(array)
+        return array.astype(self._dtype or jnp.promote_types(array.dtype, jnp.float32))
+
+    def _as_label(self, array: Any) -> jax.Array:
+        """Integers stay integers, so that they can index, but do not wrap around at 255."""
+        array = jnp.asarray(array)
+        if jnp.issubdtype(array.dtype, jnp.inexact):
+            return self._as_output(array)
+        return array.astype(jnp.int64 if array.dtype.itemsize == 8 else jnp.int32)
 
     def _by_row(self, values: jax.Array, y_pred: Any) -> jax.Array:
         batch = _batch_size(y_pred)
@@ -142,57 +194,109 @@ class Loss:
         return values
 
 
-class ElementwiseLoss(Loss):
-    """A loss whose labels have the shape of the outputs, a last axis of one element aside."""
+class BuiltInLoss(Loss):
+    """A loss that is a function of this package with arguments, each an attribute of that name.
 
-    def element(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        """Returns the loss of each element, before the mean over the last axis."""
-        raise NotImplementedError
+    Attributes:
+        function: what computes the values.
+        unwritten: arguments that Keras leaves out of configurations; here they are written when they are not
+            the default.
+    """
 
-    def call(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        return self.element(*align(self.name, y_true, y_pred)).mean(axis=-1)
+    function: ClassVar[Callable[..., jax.Array]]
+    unwritten: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, reduction: Reduction, name: str | None, dtype: Any, **arguments: Any):
+        super().__init__(name, reduction, dtype)
+        self._argument_names = tuple(arguments)
+        vars(self).update(arguments)
+
+    def get_config(self) -> dict[str, Any]:
+        defaults = inspect.signature(type(self).__init__).parameters
+        written = {
+            name: value
+            for name, value in self._arguments().items()
+            if name not in self.unwritten or value != defaults[name].default
+        }
+        return {**super().get_config(), **written}
+
+    def call(self, y_true: Any, y_pred: Any) -> jax.Array:
+        if self.from_logits is None:
+            raise ValueError(
+                f"{self.name}: whether outputs are logits was left open, expected True or False. Compile a "
+                "model with this loss, call loss.resolve(from_logits=...), or construct it with "
+                "from_logits=..."
+            )
+        return type(self).function(y_true, y_pred, **self._arguments())
 
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         check_same_shape(self.name, np.shape(y), output_shape)
 
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._argument_names}
 
-class FunctionLoss(Loss):
-    """A plain function `(y_true, y_pred)` that returns one value a row, as a loss."""
 
-    def __init__(self, function: Callable[[Any, Any], jax.Array], *, name: str | None = None):
-        super().__init__(name=name or snake_case(getattr(function, "__name__", type(function).__name__)))
-        self.function = function
+class ElementwiseLoss(BuiltInLoss):
+    """A mean over the last axis; outputs `(batch,)` are rows of one element."""
 
     def call(self, y_true: Any, y_pred: Any) -> jax.Array:
-        return self.function(y_true, y_pred)
+        return super().call(*align(self.name, y_true, y_pred))
+
+
+class FunctionLoss(Loss):
+    """A plain function `(y_true, y_pred)` that returns one value a row, as a loss.
+
+    As in Keras the function sees labels `(batch,)` as `(batch, 1)` where the outputs are that, and the like.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Any, Any], Any],
+        reduction: Reduction = MEAN,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        found = getattr(fn, "name", None) or getattr(fn, "__name__", type(fn).__name__)
+        super().__init__(name or snake_case(str(found)), reduction, dtype)
+        self.fn = fn
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fn": serialization.serialize(self.fn)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        return cls(**serialization.deserialize(dict(config)))
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        leaves, structure = jax.tree.flatten(y_pred)
+        if jax.tree.structure(y_true) == structure:
+            pairs = [same_rank(*both) for both in zip(jax.tree.leaves(y_true), leaves)]
+            y_true, y_pred = (jax.tree.unflatten(structure, [both[i] for both in pairs]) for i in (0, 1))
+        return self.fn(y_true, y_pred)
+
+
+def _as_arrays(tree: Any) -> Any:
+    """Returns a nesting of arrays with its lists of plain numbers as arrays, so that `[[0, 1]]` is one."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if _is_numbers(leaf) else leaf, tree, is_leaf=_is_numbers
+    )
+
+
+def _is_numbers(value: Any) -> bool:
+    if not isinstance(value, list | tuple):
+        return isinstance(value, int | float)
+    return bool(value) and all(map(_is_numbers, value))
 
 
 def _batch_size(y_pred: Any) -> int:
-    return jax.tree.leaves(y_pred)[0].shape[0]
+    shape = jax.tree.leaves(_as_arrays(y_pred))[0].shape
+    return shape[0] if shape else 1
 
 
-def _unweighted(values: jax.Array, reduction: str) -> jax.Array:
-    return values.sum() if reduction == "sum" else values.mean()
-
-
-def _reduce(values: jax.Array, weight: jax.Array, rows: jax.Array, reduction: str) -> jax.Array:
-    weighted = values * weight
-    if reduction == "none":
-        return weighted
-    if reduction == "sum":
-        return weighted.sum()
-    counted = weight if reduction == "mean_with_sample_weight" else rows.astype(values.dtype)
-    count = jnp.broadcast_to(counted, values.shape).sum()
-    return jnp.where(count == 0, 0, weighted.sum() / jnp.where(count == 0, 1, count))
-
-
-def _expand(name: str, what: str, array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Adds axes of one element until `array` has as many as the values."""
-    if array.ndim > 1 and array.shape[-1] == 1 and array.shape != shape[: array.ndim]:
-        array = array[..., 0]
-    if array.ndim == 0 or array.shape != shape[: array.ndim]:
-        raise ValueError(
-            f"Loss {name!r}: {what} has shape {array.shape}, expected {shape[:1]} or {shape}. Pass one "
-            "number a row."
-        )
-    return array.reshape(array.shape + (1,) * (len(shape) - array.ndim))
+def _dtype_of(dtype: Any) -> np.dtype:
+    """Returns the dtype that computation is in by a dtype or policy; without 64 bits where jax has none."""
+    dtype = getattr(dtype, "compute_dtype", dtype)
+    if isinstance(dtype, Mapping):
+        dtype = serialization.deserialize(dtype)
+    name = dtype.removeprefix("mixed_") if isinstance(dtype, str) else dtype
+    return jax.dtypes.canonicalize_dtype(jnp.dtype(name))

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-__all__ = ["Shape", "align", "check_class_indices", "check_integer", "check_same_shape", "class_indices"]
+__all__ = [
+    "Shape",
+    "align",
+    "check_class_indices",
+    "check_classes",
+    "check_rows",
+    "check_same_shape",
+    "class_indices",
+    "classes_last",
+    "pair",
+    "same_rank",
+]
 
 Shape = Sequence[Any]  # sizes, the batch axis first; that one may be None
+
+# No class, and no `ignore_class` of anybody's.
+_NO_CLASS = -(2**31)
 
 
 def check_same_shape(name: str, y_shape: Shape, output_shape: Shape) -> None:
@@ -37,6 +50,19 @@ def check_same_shape(name: str, y_shape: Shape, output_shape: Shape) -> None:
         f"{name}: labels have shape {_rows(y_shape)} and outputs {_rows(output_shape)}, "
         f"expected labels of shape {_rows(output_shape)}. {advice}"
     )
+
+
+def check_classes(name: str, classes: Any) -> None:
+    """Raises if outputs have a single class, along the axis of classes.
+
+    Raises:
+        ValueError: `classes`, the size of that axis, is one.
+    """
+    if classes == 1:
+        raise ValueError(
+            f"{name}: the last axis of the outputs has one class, expected at least two (one class has no "
+            "entropy). Use 'binary_crossentropy' for a single unit."
+        )
 
 
 def check_class_indices(name: str, y_shape: Shape, output_shape: Shape) -> None:
@@ -68,39 +94,87 @@ def check_class_indices(name: str, y_shape: Shape, output_shape: Shape) -> None:
     )
 
 
-def align(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns labels and outputs as floating arrays of one shape with at least two axes.
+def pair(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns labels and outputs as floating arrays of one shape.
 
-    Half-precision outputs are raised to float32, so that a loss is not computed in bfloat16.
-    """
-    y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
-    check_same_shape(name, y_true.shape, y_pred.shape)
-    dtype = jnp.promote_types(y_pred.dtype, jnp.float32)
-    shape = max(y_true.shape, y_pred.shape, key=len)  # the one that still has its last axis of one
-    shape = shape if len(shape) > 1 else (*shape, 1)
-    return y_true.reshape(shape).astype(dtype), y_pred.reshape(shape).astype(dtype)
-
-
-def class_indices(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns int32 class indices `(batch, ...)` and floating scores `(batch, ..., classes)`.
+    A last axis of one element that only one of them has is left out, or added to the other if that has one
+    axis only. Half-precision outputs are raised to float32, so that a loss is not computed in bfloat16.
 
     Raises:
-        ValueError: the labels are not integers, or the shapes do not fit.
+        ValueError: the shapes do not fit.
     """
-    y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
+    y_true, y_pred = _array(name, "labels", y_true), _array(name, "outputs", y_pred)
+    check_same_shape(name, y_true.shape, y_pred.shape)
+    check_rows(name, y_true.shape, y_pred.shape)
+    dtype = jnp.promote_types(y_pred.dtype, jnp.float32)
+    return same_rank(y_true.astype(dtype), y_pred.astype(dtype))
+
+
+def check_rows(name: str, y_shape: Shape, output_shape: Shape) -> None:
+    """Raises unless the labels and outputs of a batch have as many rows.
+
+    Raises:
+        ValueError: they have not.
+    """
+    if tuple(y_shape[:1]) != tuple(output_shape[:1]):
+        raise ValueError(
+            f"{name}: labels have shape {tuple(y_shape)} and outputs {tuple(output_shape)}, expected as many "
+            "labels as outputs: nothing is broadcast. Pass labels and outputs of the same batch."
+        )
+
+
+def align(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns labels and outputs as floating arrays of one shape with at least two axes, see `pair`."""
+    y_true, y_pred = pair(name, y_true, y_pred)
+    if y_true.ndim > 1:
+        return y_true, y_pred
+    return y_true.reshape(-1, 1), y_pred.reshape(-1, 1)
+
+
+def same_rank(y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns both without a last axis of one element that only one of them has, or `(n,)` as `(n, 1)`."""
+    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        return (y_true, y_pred[:, None]) if y_pred.ndim == 1 else (y_true[..., 0], y_pred)
+    if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
+        return (y_true[:, None], y_pred) if y_true.ndim == 1 else (y_true, y_pred[..., 0])
+    return y_true, y_pred
+
+
+def class_indices(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns int32 class indices `(batch, ...)` and floating scores `(batch, ..., classes)`.
+
+    Labels may be whole numbers of a floating dtype; one that is not whole becomes a number below all classes.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    y_true, y_pred = _array(name, "labels", y_true), _array(name, "outputs", y_pred)
     check_class_indices(name, y_true.shape, y_pred.shape)
-    check_integer(name, y_true.dtype)
+    check_rows(name, y_true.shape, y_pred.shape)
+    if jnp.issubdtype(y_true.dtype, jnp.floating):
+        y_true = jnp.where(y_true == jnp.floor(y_true), y_true, _NO_CLASS)
     y_true = y_true.reshape(y_pred.shape[:-1]).astype(jnp.int32)
     return y_true, y_pred.astype(jnp.promote_types(y_pred.dtype, jnp.float32))
 
 
-def check_integer(name: str, dtype: np.dtype, seen: str = "") -> None:
-    """Raises unless `dtype` can hold class indices."""
-    if not (jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)):
-        raise ValueError(
-            f"{name}: labels are {dtype}{seen}, expected integer class indices. Pass labels.astype('int32') "
-            "if they are whole numbers, or a loss for continuous targets such as 'mse'."
+def classes_last(y_shape: Shape, output_shape: Shape, axis: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Returns the shapes of class indices and of scores once the scores' `axis` is moved to the end."""
+    y_shape, output_shape = tuple(y_shape), tuple(output_shape)
+    axis = axis % len(output_shape)
+    moved = (*output_shape[:axis], *output_shape[axis + 1 :], output_shape[axis])
+    if len(y_shape) == len(output_shape) and y_shape[axis] == 1:
+        y_shape = (*y_shape[:axis], *y_shape[axis + 1 :])
+    return y_shape, moved
+
+
+def _array(name: str, what: str, value: Any) -> jax.Array:
+    if isinstance(value, Mapping) or value is None:
+        keys = f"a dict with the keys {sorted(map(str, value))}" if value is not None else "None"
+        raise TypeError(
+            f"{name}: the {what} are {keys}, expected one array. Pass one of them, or compile the model with "
+            "a loss for each output."
         )
+    return jnp.asarray(value)
 
 
 def _rows(shape: Shape) -> str:

@@ -77,7 +77,7 @@ def _from_name(name: str, output_shape: Shape, y_shape: Shape, from_logits: bool
     key = key if key in _BY_SHAPE or key in _BY_NAME else snake_case(name)
     cls = _by_shape(key, output_shape, y_shape) if key in _BY_SHAPE else _BY_NAME.get(key)
     if cls is None:
-        return LossMetric(losses.get(name).resolve(from_logits=from_logits), name)
+        return LossMetric(losses.as_loss(name).resolve(from_logits=from_logits), name)
     if cls is accuracy.BinaryAccuracy:
         return accuracy.BinaryAccuracy(name, threshold=0.0 if from_logits else 0.5)
     return cls(name=name)

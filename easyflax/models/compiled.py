@@ -50,7 +50,7 @@ class Compiled:
         self.seed = _checked_seed(seed)
         self.engine = Engine(easyflax.optimizers.get(optimizer), distribution or DataParallel())
         self.metrics: list[Metric] = []
-        self._loss = easyflax.losses.get(loss)
+        self._loss = easyflax.losses.as_loss(loss)
         self._metric_specs = _listed(metrics)
         self._steps = ByStructure[CompiledSteps]()
 

@@ -49,12 +49,12 @@ def test_labels_without_the_last_axis_fit_outputs_of_one_unit():
     y_true, y_pred = RNG.normal(size=4).astype("float32"), RNG.normal(size=(4, 1)).astype("float32")
     expected = (y_true - y_pred[:, 0]) ** 2
     for labels, outputs in [(y_true, y_pred), (y_true[:, None], y_pred[:, 0]), (y_true, y_pred[:, 0])]:
-        np.testing.assert_allclose(losses.get("mse").per_row(labels, outputs), expected, rtol=1e-6)
+        np.testing.assert_allclose(losses.as_loss("mse").per_row(labels, outputs), expected, rtol=1e-6)
 
 
 def test_half_precision_outputs_are_reduced_in_float32():
     y_pred = jnp.full((3, 1), 1.0 + 2**-7, jnp.bfloat16)
-    row = losses.get("mse").per_row(jnp.zeros((3, 1)), y_pred)
+    row = losses.as_loss("mse").per_row(jnp.zeros((3, 1)), y_pred)
     assert row.dtype == jnp.float32
     np.testing.assert_array_equal(row, np.full(3, (1 + 2**-7) ** 2, "float32"))
 
@@ -87,15 +87,15 @@ def test_a_label_outside_the_classes_in_a_stream_gives_nan_not_another_class(lab
 
 
 def test_only_a_crossentropy_given_by_name_leaves_from_logits_open():
-    assert losses.get("binary_crossentropy").from_logits is None
-    assert losses.get("SparseCategoricalCrossentropy").from_logits is None
-    assert losses.get("mse").from_logits is False
-    assert losses.get(losses.CategoricalCrossentropy).from_logits is False
-    assert losses.get(losses.SparseCategoricalCrossentropy()).from_logits is False
+    assert losses.as_loss("binary_crossentropy").from_logits is None
+    assert losses.as_loss("SparseCategoricalCrossentropy").from_logits is None
+    assert losses.as_loss("mse").from_logits is False
+    assert losses.as_loss(losses.CategoricalCrossentropy).from_logits is False
+    assert losses.as_loss(losses.SparseCategoricalCrossentropy()).from_logits is False
 
 
 def test_resolve_decides_what_was_open_and_nothing_else():
-    open_loss = losses.get("binary_crossentropy")
+    open_loss = losses.as_loss("binary_crossentropy")
     assert open_loss.resolve(from_logits=True).from_logits is True
     assert open_loss.from_logits is None
     decided = losses.BinaryCrossentropy(from_logits=False)
@@ -106,30 +106,30 @@ def test_an_open_crossentropy_refuses_to_guess():
     with pytest.raises(
         ValueError, match=r"whether outputs are logits was left open.*loss\.resolve\(from_logits="
     ):
-        losses.get("binary_crossentropy").per_row(np.ones((2, 1)), np.ones((2, 1)))
+        losses.as_loss("binary_crossentropy").per_row(np.ones((2, 1)), np.ones((2, 1)))
 
 
 def test_a_plain_function_is_a_loss():
     def euclidean(y_true, y_pred):
         return jnp.sqrt(((y_true - y_pred) ** 2).sum(-1))
 
-    loss = losses.get(euclidean)
+    loss = losses.as_loss(euclidean)
     assert loss.name == "euclidean"
     np.testing.assert_allclose(loss.per_row(np.zeros((3, 2)), np.full((3, 2), [3.0, 4.0])), [5, 5, 5])
     labels = np.array([2, 0])
     logits = RNG.normal(size=(2, 3)).astype("float32")
-    optax_loss = losses.get(lambda y, p: optax.softmax_cross_entropy_with_integer_labels(p, y))
+    optax_loss = losses.as_loss(lambda y, p: optax.softmax_cross_entropy_with_integer_labels(p, y))
     expected = losses.SparseCategoricalCrossentropy(from_logits=True).per_row(labels, logits)
     np.testing.assert_allclose(optax_loss.per_row(labels, logits), expected, rtol=1e-6)
     assert optax_loss.name == "lambda"
 
 
 def test_a_function_that_averages_over_the_batch_trains_whole_batches_only():
-    loss = losses.get(lambda y_true, y_pred: jnp.mean((y_true - y_pred) ** 2))
+    loss = losses.as_loss(lambda y_true, y_pred: jnp.mean((y_true - y_pred) ** 2))
     assert loss(np.zeros((2, 1)), np.full((2, 1), 3.0)) == 9
     struct = jax.ShapeDtypeStruct((2, 1), np.float32)
     assert not loss.is_row_wise(struct, struct)
-    assert losses.get("mse").is_row_wise(struct, struct)
+    assert losses.as_loss("mse").is_row_wise(struct, struct)
     with pytest.raises(
         ValueError, match=r"returned shape \(\) for a batch of 2, expected \(2,\).*leave out the mean"
     ):
@@ -144,7 +144,7 @@ def test_a_loss_of_ones_own_defines_call_as_in_keras():
             return jnp.abs(y_true - y_pred).mean(-1) ** 3
 
     assert Cubic().name == "cubic"
-    assert losses.get(Cubic)(np.zeros((2, 1)), np.full((2, 1), 2.0)) == 8
+    assert losses.as_loss(Cubic)(np.zeros((2, 1)), np.full((2, 1), 2.0)) == 8
 
 
 def test_a_loss_without_call_says_so():
@@ -156,12 +156,12 @@ def test_an_unknown_name_gets_the_nearest_known_one():
     with pytest.raises(
         ValueError, match=r"Unknown loss 'sparse_categorical_crosentropy'.*Did you mean 'sparse_cat"
     ):
-        losses.get("sparse_categorical_crosentropy")
+        losses.as_loss("sparse_categorical_crosentropy")
 
 
 def test_something_that_is_no_loss_is_refused():
     with pytest.raises(TypeError, match="A loss was given as int, expected a name"):
-        losses.get(3)
+        losses.as_loss(3)
 
 
 def test_an_unknown_reduction_is_refused():

@@ -169,5 +169,5 @@ def test_a_class_stands_for_its_object_and_a_loss_for_its_mean():
         metrics.MeanAbsoluteError
     )
     metric = metrics.get(losses.Huber(delta=2.0), output_shape=(None, 1), y_shape=(None, 1))
-    assert metric.name == "huber"
+    assert metric.name == "huber_loss"
     assert _over(metric, np.zeros((1, 1)), np.full((1, 1), 4.0)) == 2 * (4 - 1)

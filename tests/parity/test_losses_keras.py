@@ -101,7 +101,7 @@ def test_a_loss_over_time_steps_is_their_mean_as_in_keras():
 def test_kerass_names_find_the_same_loss(name):
     y_true, y_pred = RNG.uniform(0.1, 1, size=(2, 4, 3)).astype("float32")
     np.testing.assert_allclose(
-        losses.get(name).per_row(y_true, y_pred),
+        losses.as_loss(name).per_row(y_true, y_pred),
         np.asarray(keras.losses.get(name)(y_true, y_pred)),
         rtol=1e-5,
     )
