@@ -48,7 +48,9 @@ class Compiled:
                 "for numbers."
             )
         self.seed = _checked_seed(seed)
-        self.engine = Engine(easyflax.optimizers.get(optimizer), distribution or DataParallel())
+        self.engine = Engine(
+            easyflax.optimizers.get(optimizer).transformation, distribution or DataParallel()
+        )
         self.metrics: list[Metric] = []
         self._loss = easyflax.losses.as_loss(loss)
         self._metric_specs = _listed(metrics)

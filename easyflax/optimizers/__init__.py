@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from easyflax.optimizers.algorithms import SGD as SGD
-from easyflax.optimizers.algorithms import Adadelta as Adadelta
-from easyflax.optimizers.algorithms import Adagrad as Adagrad
-from easyflax.optimizers.algorithms import Adam as Adam
-from easyflax.optimizers.algorithms import Adamax as Adamax
-from easyflax.optimizers.algorithms import AdamW as AdamW
-from easyflax.optimizers.algorithms import Lamb as Lamb
-from easyflax.optimizers.algorithms import Lion as Lion
-from easyflax.optimizers.algorithms import Nadam as Nadam
-from easyflax.optimizers.algorithms import RMSprop as RMSprop
+from easyflax.optimizers.adam import Adam as Adam
+from easyflax.optimizers.adam import Adamax as Adamax
+from easyflax.optimizers.adam import AdamW as AdamW
+from easyflax.optimizers.adam import Lamb as Lamb
+from easyflax.optimizers.adam import Nadam as Nadam
 from easyflax.optimizers.base import Optimizer as Optimizer
 from easyflax.optimizers.learning_rate import get_learning_rate as get_learning_rate
 from easyflax.optimizers.learning_rate import set_learning_rate as set_learning_rate
+from easyflax.optimizers.mean_squares import Adadelta as Adadelta
+from easyflax.optimizers.mean_squares import Adagrad as Adagrad
+from easyflax.optimizers.mean_squares import RMSprop as RMSprop
+from easyflax.optimizers.momentum import SGD as SGD
+from easyflax.optimizers.momentum import Lion as Lion
+from easyflax.optimizers.optax_optimizer import OptaxOptimizer as OptaxOptimizer
+from easyflax.optimizers.registry import deserialize as deserialize
 from easyflax.optimizers.registry import get as get
+from easyflax.optimizers.registry import serialize as serialize
+from easyflax.optimizers.wrappers import finalized as finalized
+from easyflax.optimizers.wrappers import with_average as with_average
+from easyflax.optimizers.wrappers import with_clipping as with_clipping
 
 __all__ = [
     "SGD",
@@ -27,9 +33,15 @@ __all__ = [
     "Lamb",
     "Lion",
     "Nadam",
+    "OptaxOptimizer",
     "Optimizer",
     "RMSprop",
+    "deserialize",
+    "finalized",
     "get",
     "get_learning_rate",
+    "serialize",
     "set_learning_rate",
+    "with_average",
+    "with_clipping",
 ]

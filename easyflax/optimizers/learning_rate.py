@@ -1,15 +1,58 @@
-"""Reading and setting the learning rate where it lives: in the optimizer's state."""
+"""The learning rate: what it may be, and reading and setting it where it lives, in the optimizer's state."""
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from easyflax.optimizers.base import check_learning_rate
+__all__ = [
+    "LearningRate",
+    "as_learning_rate",
+    "check_learning_rate",
+    "get_learning_rate",
+    "rate_holders",
+    "set_learning_rate",
+]
 
-__all__ = ["get_learning_rate", "set_learning_rate"]
+LearningRate = float | Callable[..., Any]
+
+
+def as_learning_rate(rate: Any, owner: str) -> LearningRate:
+    """Returns a finite float or a schedule, which is a function of the step's number.
+
+    Args:
+        rate: a number, a function of the step's number, or one of nothing.
+        owner: begins the messages.
+
+    Raises:
+        TypeError: it is neither a number nor a function.
+        ValueError: it is negative or not finite.
+    """
+    if callable(rate) and not isinstance(rate, type):
+        return rate if _takes_the_step(rate) else _OfNoStep(rate)
+    return check_learning_rate(rate, owner)
+
+
+def check_learning_rate(rate: Any, owner: str) -> float:
+    """Returns `rate` as a float; raises unless it can be a learning rate."""
+    try:
+        rate = float(rate)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{owner}: learning_rate is {rate!r}, expected a number or a schedule. Pass for example 0.001."
+        ) from None
+    if not math.isfinite(rate) or rate < 0:
+        raise ValueError(
+            f"{owner}: learning_rate is {rate}, expected a finite number of at least zero. Pass for example "
+            "0.001."
+        )
+    return rate
 
 
 def get_learning_rate(opt_state: Any) -> jax.Array:
@@ -32,7 +75,8 @@ def set_learning_rate(opt_state: Any, value: float) -> Any:
             `value` is no number.
         ValueError: the state holds no learning rate, or several; or `value` is negative or not finite.
     """
-    check_learning_rate(value, "set_learning_rate")
+    if not isinstance(value, Tracer):
+        check_learning_rate(value, "set_learning_rate")
     holder = _holder(opt_state)
     if "learning_rate" in getattr(holder, "hyperparams_states", {}):
         raise TypeError(
@@ -50,12 +94,17 @@ def set_learning_rate(opt_state: Any, value: float) -> Any:
     return jax.tree.map(replace, opt_state, is_leaf=_holds_rate)
 
 
+def rate_holders(opt_state: Any) -> list[Any]:
+    """Returns the parts of the state that hold a learning rate: states of `optax.inject_hyperparams`."""
+    return [node for node in jax.tree.leaves(opt_state, is_leaf=_holds_rate) if _holds_rate(node)]
+
+
 def _holds_rate(node: Any) -> bool:
     return "learning_rate" in (getattr(node, "hyperparams", None) or {})
 
 
 def _holder(opt_state: Any) -> Any:
-    nodes = [node for node in jax.tree.leaves(opt_state, is_leaf=_holds_rate) if _holds_rate(node)]
+    nodes = rate_holders(opt_state)
     if len(nodes) != 1:
         raise ValueError(
             f"The optimizer's state holds {len(nodes) or 'no'} learning rate{'s' * (len(nodes) > 1)}, "
@@ -63,3 +112,24 @@ def _holder(opt_state: Any) -> Any:
             "optax.inject_hyperparams(optax.adam)(learning_rate=0.001)."
         )
     return nodes[0]
+
+
+class _OfNoStep:
+    """A function of no arguments as a schedule, as Keras takes it too."""
+
+    def __init__(self, rate: Callable[[], Any]):
+        self.rate = rate
+
+    def __call__(self, step: Any) -> Any:
+        del step
+        return self.rate()
+
+
+def _takes_the_step(rate: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(rate).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # builtins tell nothing
+        return True
+    return True

@@ -1,48 +1,57 @@
-"""From what a user writes (a name, a class, an object) to an optax transformation."""
+"""From what a user writes (a name, a class, an object, a configuration) to an optimizer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import optax
 
+from easyflax import serialization
 from easyflax.errors import unknown_name_message
-from easyflax.optimizers import algorithms
+from easyflax.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam
 from easyflax.optimizers.base import Optimizer
+from easyflax.optimizers.mean_squares import Adadelta, Adagrad, RMSprop
+from easyflax.optimizers.momentum import SGD, Lion
+from easyflax.optimizers.optax_optimizer import OptaxOptimizer
 
-__all__ = ["OptimizerSpec", "get"]
+__all__ = ["OptimizerSpec", "deserialize", "get", "serialize"]
 
-OptimizerSpec = str | Optimizer | type[Optimizer] | optax.GradientTransformation
+OptimizerSpec = str | Optimizer | type[Optimizer] | optax.GradientTransformation | Mapping[str, Any]
 
-_BY_NAME: dict[str, type[Optimizer]] = {
-    name.lower(): getattr(algorithms, name) for name in algorithms.__all__
-}
+_CLASSES = (SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lamb, Lion, Nadam, RMSprop)
+_BY_NAME: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
-def get(spec: OptimizerSpec) -> optax.GradientTransformation:
-    """Returns the optax transformation that `spec` stands for.
+def get(spec: OptimizerSpec) -> Optimizer:
+    """Returns the optimizer that `spec` stands for.
 
     Args:
-        spec: a name as in Keras (`"adam"`), an `ef.optimizers` class or object, or any optax transformation,
-            which is returned as it is.
+        spec: a name as in Keras (`"adam"`), an `ef.optimizers` class, a configuration as of `serialize`, an
+            optimizer, which is returned as it is, or any optax transformation, which becomes an
+            `OptaxOptimizer`.
 
     Raises:
         ValueError: the name is unknown.
         TypeError: `spec` is none of these.
 
     Examples:
-        >>> state = get("sgd").init({"w": 0.0})
-        >>> float(state.hyperparams["learning_rate"])
-        0.009999999776482582
+        >>> get("sgd").learning_rate
+        0.01
     """
     if isinstance(spec, str):
-        if spec.lower() not in _BY_NAME:
+        custom = serialization.get_registered_object(spec)
+        if custom is None and spec.lower() not in _BY_NAME:
             raise ValueError(unknown_name_message("optimizer", spec, _BY_NAME))
-        return _BY_NAME[spec.lower()]().transformation
+        return (custom or _BY_NAME[spec.lower()])()
     if isinstance(spec, type) and issubclass(spec, Optimizer):
-        return spec().transformation
+        return spec()
     if isinstance(spec, Optimizer):
-        return spec.transformation
-    if hasattr(spec, "init") and hasattr(spec, "update"):
         return spec
+    if isinstance(spec, Mapping):
+        return deserialize(spec)
+    if hasattr(spec, "init") and hasattr(spec, "update"):
+        return OptaxOptimizer(spec)
     advice = (
         "Call it first, as in optax.adam(0.001)." if callable(spec) else "Pass for example optimizer='adam'."
     )
@@ -50,3 +59,33 @@ def get(spec: OptimizerSpec) -> optax.GradientTransformation:
         f"An optimizer was given as {getattr(spec, '__name__', type(spec).__name__)}, expected a name, an "
         f"ef.optimizers object or an optax transformation. {advice}"
     )
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """Returns the class and the configuration of an optimizer as plain JSON, as Keras writes them."""
+    return serialization.serialize(optimizer)
+
+
+def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+    """Returns the optimizer that `serialize`, or Keras, wrote as `config`.
+
+    Args:
+        config: with the keys `class_name` and `config`; names of classes here may be in any case.
+        custom_objects: classes by name, besides the registered ones.
+
+    Raises:
+        ValueError: the class is unknown, or what the configuration describes is no optimizer.
+    """
+    name = str(config.get("class_name", ""))
+    cls = _BY_NAME.get(name.lower())
+    if cls is not None and not config.get("registered_name"):
+        return cls.from_config(config.get("config") or {}, custom_objects)
+    if "module" not in config and serialization.get_registered_object(name, custom_objects) is None:
+        raise ValueError(unknown_name_message("optimizer", name, _BY_NAME))
+    found = serialization.deserialize(config, custom_objects)
+    if not isinstance(found, Optimizer):
+        raise ValueError(
+            f"A configuration describes a {type(found).__name__}, expected an optimizer. Pass what "
+            "serialize(optimizer) returns."
+        )
+    return found

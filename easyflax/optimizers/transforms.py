@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["clip_each_by_norm", "decay_weights", "descend", "scale_by_scheduled_nadam"]
+__all__ = ["clip_each_by_norm", "descend", "scale_by_adam", "scale_by_adamax", "scale_by_scheduled_nadam"]
 
 
 def descend(learning_rate: jax.Array | float) -> optax.GradientTransformation:
@@ -19,23 +19,6 @@ def descend(learning_rate: jax.Array | float) -> optax.GradientTransformation:
         return jax.tree.map(lambda update: (-learning_rate * update).astype(update.dtype), updates)
 
     return optax.stateless(scale)
-
-
-def decay_weights(learning_rate: jax.Array | float, weight_decay: float) -> optax.GradientTransformation:
-    """Returns a transformation that takes `learning_rate * weight_decay` of each parameter away.
-
-    The decay stands beside the rest of the update: no momentum and no preconditioner sees it.
-
-    Source: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
-    """
-
-    def decay(updates, params):
-        rate = learning_rate * weight_decay
-        return jax.tree.map(
-            lambda update, param: update - (rate * param).astype(update.dtype), updates, params
-        )
-
-    return optax.stateless(decay)
 
 
 def clip_each_by_norm(max_norm: float) -> optax.GradientTransformation:
@@ -53,6 +36,69 @@ def clip_each_by_norm(max_norm: float) -> optax.GradientTransformation:
 def _shortening(update: jax.Array, max_norm: float) -> jax.Array:
     norm = jnp.sqrt(jnp.sum(jnp.square(update.astype(jnp.float32))))
     return max_norm / jnp.maximum(norm, max_norm)
+
+
+class AdamState(NamedTuple):
+    """What `scale_by_adam` and `scale_by_adamax` remember."""
+
+    count: jax.Array  # () int32
+    mu: optax.Updates
+    nu: optax.Updates
+    nu_max: Any = None
+
+
+def scale_by_adam(b1: float, b2: float, eps: float, *, amsgrad: bool) -> optax.GradientTransformation:
+    """Returns Adam as Keras has it: `eps` is added to the root before it is corrected for its bias.
+
+    `optax.scale_by_adam` adds it after the correction. With `amsgrad`, the largest mean square so far takes
+    the place of the mean square, also before the correction.
+
+    Source: Kingma and Ba 2015, end of section 2, https://arxiv.org/abs/1412.6980
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.zeros((), jnp.int32), zeros, zeros, zeros if amsgrad else None)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AdamState]:
+        del params
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else None
+        step = count.astype(jnp.float32)
+        correction = jnp.sqrt(1 - b2**step) / (1 - b1**step)
+        updates = jax.tree.map(
+            lambda grad, mu, nu: (mu * correction / (jnp.sqrt(nu) + eps)).astype(grad.dtype),
+            updates,
+            mu,
+            nu_max if amsgrad else nu,
+        )
+        return updates, AdamState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_adamax(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Returns Adamax as Keras has it: `eps` is added to the maximum when it divides, not within it.
+
+    Source: Kingma and Ba 2015, section 7.1, https://arxiv.org/abs/1412.6980
+    """
+
+    def init(params: Any) -> AdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AdamState]:
+        del params
+        count = jnp.asarray(optax.safe_increment(state.count))
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = jax.tree.map(lambda grad, old: jnp.maximum(b2 * old, jnp.abs(grad)), updates, state.nu)
+        mu_hat = optax.tree.bias_correction(mu, b1, count)
+        updates = jax.tree.map(lambda mu_hat, nu: mu_hat / (nu + eps), mu_hat, nu)
+        return updates, AdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
 
 
 class NadamState(NamedTuple):

@@ -32,7 +32,9 @@ def nest(optimizer: optax.GradientTransformation, binding: Binding) -> optax.Gra
         return arrays if arrays is None else structure.unflatten([arrays[name] for name in names])
 
     def init(params: Any) -> Any:
-        leaves = [binding.params[name].replace(params[name]) for name in names]
+        variables = [binding.params[name] for name in names]
+        # The identity tells which variable it is, for optimizers that were told of some.
+        leaves = [one.replace(params[name], identity=id(one)) for name, one in zip(names, variables)]
         return nnx.as_pure(optimizer.init(structure.unflatten(leaves)))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Arrays, Any]:

@@ -36,6 +36,7 @@ __all__ = [
     "OptVariable",
     "Optimizer",
     "check_transformation",
+    "to_variables",
 ]
 
 
@@ -100,7 +101,7 @@ class Optimizer(Pytree, Generic[M]):
         self.wrt = Param if wrt is None else wrt
         self.step = OptState(jnp.array(0, dtype=jnp.uint32))
         self.tx = tx
-        self.opt_state = data(_to_variables(tx.init(self._params(model))))
+        self.opt_state = data(to_variables(tx.init(self._params(model))))
         if keep_model:
             self.model = model
 
@@ -198,8 +199,13 @@ def check_transformation(what: str, tx: Any) -> None:
         )
 
 
-def _to_variables(tree: Any) -> Any:
-    """An optax state with a variable in place of each array."""
+def to_variables(tree: Any) -> Any:
+    """Returns an optax state with an `OptState` in place of each array.
+
+    Args:
+        tree: the state as `init` returns it for a tree of variables: what belongs to a parameter is a
+            variable in it, and becomes an `OptVariable` with the same metadata.
+    """
     return jax.tree.map(_to_variable, tree, is_leaf=is_variable)
 
 

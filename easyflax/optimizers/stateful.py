@@ -1,0 +1,338 @@
+"""An optimizer with a state: its own, or that of the model it is compiled into.
+
+What an optimizer keeps for a model is a tree of arrays, as optax makes it. It lies in one of two places: in
+variables of the object, after `build` or the first update; or in a `Home`, to which `attach` sends it. What
+reads or changes the state goes to the place where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import jax
+import optax
+from jax.core import Tracer
+
+import easyflax.nnx as nnx
+from easyflax.nnx.training.optimizer import OptState, to_variables
+from easyflax.nnx.training.variable_trees import is_variable, to_arrays
+from easyflax.optimizers import pairing
+from easyflax.optimizers.learning_rate import (
+    LearningRate,
+    as_learning_rate,
+    get_learning_rate,
+    set_learning_rate,
+)
+from easyflax.optimizers.named_params import name_of, unique_names
+
+__all__ = ["Home", "Stateful"]
+
+
+class Home(Protocol):
+    """Keeps the state of an optimizer that is compiled into a model."""
+
+    iterations: Any  # steps so far
+
+    def opt_state(self) -> Any:
+        """Returns the state, a tree of arrays."""
+        ...
+
+    def set_opt_state(self, opt_state: Any) -> None:
+        """Replaces the state."""
+        ...
+
+    def params(self) -> Any:
+        """Returns the tree of the variables that the state is for, nested as the optimizer sees them."""
+        ...
+
+
+class Stateful(nnx.Module):
+    """What an optimizer does with its state; `Optimizer` says what the updates are."""
+
+    _state: Any
+
+    def __init__(self, learning_rate: LearningRate):
+        self._learning_rate = learning_rate
+        self._state = None  # {"iterations": ..., "opt_state": ...}, with variables in place of arrays
+        self._held: _Unseen | None = None  # the variables that the state is for, by name
+        self._home: _Unseen | None = None
+
+    # -- for `Optimizer` to define
+
+    def init(self, params: Any) -> Any:
+        """Returns the state for `params`."""
+        raise NotImplementedError
+
+    def _optax_update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    @property
+    def _accumulated(self) -> int:
+        """Steps for one update."""
+        return 1
+
+    # -- where the state is
+
+    def attach(self, home: Home) -> None:
+        """Sends everything that reads or changes the state to `home`, until `detach`."""
+        self._home = _Unseen(home)
+
+    def detach(self) -> None:
+        """Ends what `attach` began; the object has the state that it had before."""
+        self._home = None
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a state."""
+        return self._state is not None if self._home is None else bool(self._home.value.iterations)
+
+    def build(self, variables: Iterable[nnx.Variable[Any]]) -> None:
+        """Makes the state for these variables; a second call changes nothing.
+
+        Args:
+            variables: those to train, such as `model.trainable_variables`.
+
+        Raises:
+            TypeError: something in it is no variable.
+        """
+        variables = pairing.checked_variables(f"{type(self).__name__}.build", variables)
+        self._build(variables, unique_names(map(name_of, variables)))
+
+    def _build(self, variables: Sequence[nnx.Variable[Any]], names: Sequence[str]) -> None:
+        if self._home is not None or self._state is not None:
+            return
+        params = dict(zip(names, variables, strict=True))
+        state = {"iterations": jax.numpy.zeros((), jax.numpy.int32), "opt_state": self.init(params)}
+        self._state = nnx.data(to_variables(state))
+        self._held = _Unseen(params)
+
+    def _opt_state(self) -> Any:
+        return to_arrays(self._state["opt_state"]) if self._home is None else self._home.value.opt_state()
+
+    def _set_opt_state(self, opt_state: Any) -> None:
+        if self._home is None:
+            _assign(self._state["opt_state"], opt_state)
+        else:
+            self._home.value.set_opt_state(opt_state)
+
+    # -- what one may read and set
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next step; setting it takes effect there and compiles nothing anew.
+
+        Before there is a state it may be set to a schedule as well.
+
+        Raises:
+            TypeError: set while a schedule decides it.
+            ValueError: the optax transformation keeps no learning rate in its state; or set to a negative
+                number.
+        """
+        if callable(self._learning_rate):
+            return _plain(self._learning_rate(self._steps))
+        if self._home is None and self._state is None:
+            return self._initial_rate()
+        return _plain(get_learning_rate(self._opt_state()))
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        owner = f"{type(self).__name__}.learning_rate"
+        if self._home is None and self._state is None:
+            self._set_initial_rate(value)
+        elif callable(value):
+            raise TypeError(
+                f"{owner} was set to a schedule on an optimizer that has a state, expected a number: the "
+                "state holds one. Make a new optimizer with learning_rate=schedule."
+            )
+        else:
+            self._set_opt_state(set_learning_rate(self._opt_state(), value))
+
+    def _initial_rate(self) -> Any:
+        """The learning rate that a new state will hold."""
+        return self._learning_rate
+
+    def _set_initial_rate(self, rate: Any) -> None:
+        self._learning_rate = as_learning_rate(rate, type(self).__name__)
+
+    @property
+    def iterations(self) -> Any:
+        """Updates so far; with accumulation, steps divided by `gradient_accumulation_steps`."""
+        return self._steps // self._accumulated
+
+    @property
+    def _steps(self) -> Any:
+        if self._home is not None:
+            return self._home.value.iterations
+        return 0 if self._state is None else _plain(self._state["iterations"].get_raw_value())
+
+    @property
+    def variables(self) -> list[nnx.Variable[Any]]:
+        """The state as variables: the count of steps, the learning rate, then the rest; empty without one.
+
+        Those of an optimizer that is compiled into a model are copies.
+        """
+        if self._home is not None:
+            state = {"iterations": self._steps, "opt_state": self._opt_state()}
+            return _in_order(jax.tree.map(OptState, state))
+        return [] if self._state is None else _in_order(self._state)
+
+    # -- updates
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
+        """Updates variables in place by their gradients.
+
+        Args:
+            grads: a gradient for each variable; None leaves the variable as it is, with a warning.
+            trainable_variables: the variables, some or all of those that the optimizer was built for; at the
+                first call it is built for them. Left out, they are all it was built for.
+
+        Raises:
+            ValueError: there are more or fewer gradients than variables, none of them has a value, shapes
+                differ, or a variable is unknown.
+        """
+        grads = list(grads)
+        owner = f"{type(self).__name__}.apply"
+        if not grads:
+            return
+        if trainable_variables is None:
+            self._check_built(owner)
+            variables = self._all_variables()
+        else:
+            variables = pairing.checked_variables(owner, trainable_variables)
+        pairing.check_number(owner, grads, variables)
+        if trainable_variables is not None:
+            self._build(variables, unique_names(map(name_of, variables)))
+        self._apply(pairing.present(owner, grads, variables))
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> Any:
+        """Updates variables in place; `apply` for pairs of a gradient and a variable.
+
+        Returns:
+            the number of steps.
+        """
+        pairs = list(grads_and_vars)
+        self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
+        return self._steps
+
+    def update(self, model_or_updates: Any, grads_or_state: Any, params: Any = None, **extra: Any) -> Any:
+        """Updates a model in place; or, in optax's manner, returns updates and the next state.
+
+        `update(model, grads)`: `grads` as `nnx.grad` returns them, nested like the model, or a list in the
+        order of `model.trainable_variables`. Parameters of frozen layers stay as they are.
+
+        `update(updates, state, params)`: pure; what to add to the parameters, and the next state.
+
+        Raises:
+            ValueError: a gradient belongs to no variable of the model or has another shape.
+        """
+        if not isinstance(model_or_updates, nnx.Module):
+            return self._optax_update(model_or_updates, grads_or_state, params, **extra)
+        if isinstance(grads_or_state, list | tuple):
+            return self.apply(grads_or_state, pairing.trained_variables(model_or_updates).values())
+        owner = f"{type(self).__name__}.update"
+        by_path = pairing.by_path(owner, model_or_updates, grads_or_state)
+        variables = [variable for _, variable in by_path.values()]
+        self._build(variables, unique_names(by_path))
+        self._apply(list(by_path.values()))
+        return None
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Iterable[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Returns the next values of the trainable variables and of the optimizer's, changing nothing.
+
+        Args:
+            optimizer_variables: a value for each of `variables`.
+            grads: a gradient for each trainable variable, in the order in which the optimizer was built.
+            trainable_variables: a value for each.
+
+        Raises:
+            ValueError: the optimizer is not built, or a number does not fit.
+        """
+        owner = f"{type(self).__name__}.stateless_apply"
+        self._check_built(owner)
+        copy = self._detached_copy(trainable_variables)
+        own, trained = copy.variables, copy._all_variables()
+        pairing.check_number(owner, optimizer_variables, own, "optimizer_variables")
+        for variable, value in zip(own, optimizer_variables, strict=True):
+            variable.set_raw_value(to_arrays(value))
+        copy.apply(grads)
+        return to_arrays(trained), to_arrays(own)
+
+    def _detached_copy(self, values: Sequence[Any]) -> Any:
+        """Returns a copy with a state of its own, for copies of the variables with these values."""
+        trained = self._all_variables()
+        pairing.check_number(f"{type(self).__name__}", values, trained, "trainable_variables")
+        targets = [one.replace(to_arrays(value)) for one, value in zip(trained, values, strict=True)]
+        state = {"iterations": jax.numpy.asarray(self._steps), "opt_state": self._opt_state()}
+        copy = nnx.clone(self)
+        copy._home = None
+        copy._state = nnx.data(to_variables(state))
+        copy._held = _Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
+        return copy
+
+    def _apply(self, pairs: Sequence[tuple[Any, nnx.Variable[Any]]]) -> None:
+        held = self._held_tree()
+        leaves, structure = jax.tree.flatten(held, is_leaf=is_variable)
+        rows = pairing.rows_of([variable for _, variable in pairs], leaves, type(self).__name__)
+        found = dict(zip(rows, pairs, strict=True))
+        targets = [found[row][1] if row in found else leaf for row, leaf in enumerate(leaves)]
+        values = [variable.get_raw_value() for variable in targets]
+        grads = [pairing.gradient(found.get(row), value) for row, value in enumerate(values)]
+        old = self._opt_state()
+        params = structure.unflatten(values)
+        updates, new = self._optax_update(structure.unflatten(grads), old, params)
+        after = structure.flatten_up_to(optax.apply_updates(params, updates))
+        if len(found) < len(leaves):
+            new = pairing.restored(
+                new, old, structure.unflatten([row in found for row in range(len(leaves))])
+            )
+        for row in rows:
+            targets[row].set_raw_value(pairing.constrained(targets[row], after[row]))
+        self._set_opt_state(new)
+        if self._home is None:
+            count = self._state["iterations"]
+            count.set_raw_value(count.get_raw_value() + 1)
+
+    def _held_tree(self) -> Any:
+        if self._home is not None:
+            return self._home.value.params()
+        return None if self._held is None else self._held.value
+
+    def _all_variables(self) -> list[Any]:
+        return jax.tree.leaves(self._held_tree(), is_leaf=is_variable)
+
+    def _check_built(self, owner: str) -> None:
+        if self._home is None and self._state is None:
+            raise ValueError(
+                f"{owner} was called on an optimizer that is not built, expected one that knows its "
+                "variables. Call optimizer.build(model.trainable_variables) first, or pass the variables."
+            )
+
+
+class _Unseen:
+    """Holds what `nnx` shall not take for a part of the object."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python has it; a traced one as it is."""
+    return value if isinstance(value, Tracer) else jax.numpy.asarray(value).item()
+
+
+def _assign(variables: Any, values: Any) -> None:
+    jax.tree.map(nnx.Variable.set_raw_value, variables, values, is_leaf=is_variable)
+
+
+def _in_order(state: Any) -> list[Any]:
+    """Variables of the state, count and learning rate first."""
+
+    def place(item: tuple[Any, Any]) -> int:
+        keys = jax.tree_util.keystr(item[0])
+        return 0 if keys == "['iterations']" else 1 if "hyperparams['learning_rate']" in keys else 2
+
+    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
+    return [leaf for _, leaf in sorted(found, key=place)]
