@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from easyflax.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from easyflax.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.train.callback import Callback as Callback
+from easyflax.train.callback_list import CallbackList as CallbackList
+from easyflax.train.history import History as History
+from easyflax.train.progress import Progress as ProgbarLogger
 
-__all__ = ["Callback", "EarlyStopping", "ModelCheckpoint"]
+__all__ = [
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "ProgbarLogger",
+]

@@ -73,7 +73,7 @@ class EarlyStopping(Callback):
         self._start_anew()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        current = self._monitor.value(logs or {}, validates=self.params.get("validation", False))
+        current = self._monitor.value(logs or {}, validates=self.validates)
         if current is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self._best_weights is None:

@@ -126,7 +126,7 @@ class ModelCheckpoint(Callback):
         self._saved.append(self._writer.save(folder, state, step=step, metadata=metadata, replaces=replaces))
 
     def _is_best(self, epoch: int, logs: Mapping[str, Any]) -> bool:
-        current = self._monitor.value(logs, validates=self.params.get("validation", False))
+        current = self._monitor.value(logs, validates=self.validates)
         if current is None:
             return False
         best = "nothing" if self.best is None else f"{self.best:.5f}"

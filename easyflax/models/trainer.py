@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -23,17 +22,14 @@ from easyflax.models.by_structure import ByStructure
 from easyflax.models.compiled import Compiled
 from easyflax.models.optimizer_view import OptimizerView
 from easyflax.train.binding import Arrays, Binding
-from easyflax.train.callback import Callback
-from easyflax.train.callback_list import CallbackList, list_of_callbacks
+from easyflax.train.callback_list import CallbackList, Callbacks
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
 from easyflax.train.loop import run_epochs, run_evaluation, run_prediction
 from easyflax.train.objective import specs
-from easyflax.train.progress import make_progress
+from easyflax.train.progress import check_verbose
 from easyflax.train.session import Session
 from easyflax.train.step import predict_step
-
-Callbacks = Callback | Iterable[Callback] | None
 
 
 class Run:
@@ -141,7 +137,8 @@ class Trainer:
             y: targets, likewise.
             batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
             epochs: the number of the epoch to stop before.
-            verbose: 0 silent, 1 a bar, 2 a line an epoch; `"auto"` is 1 where somebody watches, else 2.
+            verbose: 0 silent, 1 a bar, `"rich"` a coloured one, 2 a line an epoch; `"auto"` is 1 where
+                somebody watches, on a terminal or in a notebook, else 2.
             callbacks: see `easyflax.callbacks`.
             validation_split: share of the rows, the last ones, kept for validation.
             validation_data: `(x_val, y_val)`; goes before `validation_split`.
@@ -168,19 +165,17 @@ class Trainer:
         validation = compiled.validation(binding, held_out, validation_rows, validation_freq)
         plan = plan_epochs(source, epochs, initial_epoch, steps_per_epoch, validation)
 
-        self.stop_training, self.history, self._run.input_specs = (
-            False,
-            History(),
-            specs(source.first_batch().x),
-        )
-        params = {"epochs": plan.epochs, "steps": plan.steps_per_epoch, "validation": validation is not None}
-        with self._hooks(callbacks, verbose, params, self.history) as hooks, hooks.told_of_exceptions():
+        self.stop_training, self._run.input_specs = False, specs(source.first_batch().x)
+        hooks = self._hooks(callbacks, verbose, plan.epochs, plan.steps_per_epoch, add_history=True)
+        hooks.set_validates(validation is not None)
+        with hooks.on_screen(), hooks.told_of_exceptions():
             with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
                 hooks.call("on_train_begin", {})
                 logs = run_epochs(
                     session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
                 )
             hooks.call("on_train_end", logs)
+        assert self.history is not None  # set by the list of callbacks
         return self.history
 
     # -- evaluation and prediction
@@ -242,9 +237,9 @@ class Trainer:
         self._build_for_data(x)
         binding = self._binding()
         source, steps = compiled.evaluation_data(binding, x, y, batch_size)
-        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
         layout = compiled.engine.layout
-        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
+        hooks = self._hooks(callbacks, verbose, 1, source.num_batches)
+        with hooks.on_screen(), between_steps() as interrupts:
             logs = run_evaluation(self._arrays(binding, layout), source, steps, hooks, layout, interrupts)
         values = [logs["loss"], *(logs[name] for name in steps.objective.metrics)]
         return logs if return_dict else values if len(values) > 1 else values[0]
@@ -271,8 +266,8 @@ class Trainer:
         layout = self._run.compiled.engine.layout if self._run.compiled else DataParallel()
         source = as_batches(x, batch_size=batch_size).padded(multiple_of=layout.num_devices)
         self._run.input_specs = specs(source.first_batch().x)
-        params = {"epochs": 1, "steps": source.num_batches, "validation": False}
-        with self._hooks(callbacks, verbose, params) as hooks, between_steps() as interrupts:
+        hooks = self._hooks(callbacks, verbose, 1, source.num_batches)
+        with hooks.on_screen(), between_steps() as interrupts:
             arrays = self._arrays(binding, layout)
             return run_prediction(arrays, source, self._predict_step(binding), hooks, layout, interrupts)
 
@@ -426,18 +421,11 @@ class Trainer:
             binding.graphdef, lambda: jax.jit(partial(predict_step, binding.apply))
         )
 
-    @contextmanager
     def _hooks(
-        self, callbacks: Callbacks, verbose: Any, params: dict[str, Any], *more: Callback
-    ) -> Iterator[CallbackList]:
-        progress = make_progress(verbose)
-        shown = [progress] if progress else []
-        try:
-            listed = [*list_of_callbacks(callbacks), *more, *shown]
-            yield CallbackList(listed, model=self, params={"verbose": verbose, **params})
-        finally:
-            if progress:
-                progress.close()
+        self, callbacks: Callbacks, verbose: Any, epochs: int, steps: int | None, *, add_history: bool = False
+    ) -> CallbackList:
+        show = check_verbose(verbose) != 0
+        return CallbackList(callbacks, add_history, show, self, verbose=verbose, epochs=epochs, steps=steps)
 
 
 def _with_validation(

@@ -10,9 +10,9 @@ class Callback:
     """Override the hooks you need; those you leave alone cost nothing.
 
     Order: `on_train_begin`, then for every epoch `on_epoch_begin`, (`on_train_batch_begin`,
-        `on_train_batch_end`) for
-    each batch, the test hooks if there is validation, `on_epoch_end`; at last `on_train_end`, unless an
-    exception ended the training. `evaluate` and `predict` call the test and predict hooks.
+    `on_train_batch_end`) for each batch, the test hooks if there is validation, `on_epoch_end`; at last
+    `on_train_end`, unless an exception ended the training. `evaluate` and `predict` call the test and predict
+    hooks.
 
     Epochs and batches count from 0. `logs` of batch hooks are the means over the epoch so far; they are
     fetched from the device when first read, so a callback that does not read them never waits. `logs` of
@@ -22,14 +22,16 @@ class Callback:
     Attributes:
         model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook
             changes, weights or learning rate, holds from the next step on.
-        params: `verbose`, `epochs`, `steps` (an epoch) and `validation` (whether there is any) of the running
-            call, by name.
+        params: `verbose`, `epochs` and `steps` (an epoch; None if unknown) of the running call, by name.
+        validates: whether the running fit validates, if not after every epoch.
 
     Examples:
         >>> class PrintLoss(Callback):
         ...     def on_epoch_end(self, epoch, logs=None):
         ...         print(f"epoch {epoch}: {logs['loss']:.3f}")
     """
+
+    validates = False
 
     def __init__(self) -> None:
         self.model: Any = None  # easyflax.Model; models import train, so the type cannot be named here
@@ -64,11 +66,11 @@ class Callback:
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Called before a training step; calls `on_batch_begin`."""
-        self.on_batch_begin(batch, logs)
+        self.on_batch_begin(batch, logs=logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Called after a training step, which may still be running on the device; calls `on_batch_end`."""
-        self.on_batch_end(batch, logs)
+        self.on_batch_end(batch, logs=logs)
 
     def on_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Another name of `on_train_batch_begin`."""

@@ -2,49 +2,125 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from inspect import Parameter
 from typing import Any
 
 from easyflax.train.callback import Callback
+from easyflax.train.history import History
+from easyflax.train.logs import BatchLogs, plain_logs
+from easyflax.train.progress import Progress
 
+Callbacks = Callback | Iterable[Any] | None
+Logs = Mapping[str, Any] | None
+
+_BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 # The base class's hook of the first name calls that of the second, so overriding either one counts.
 _ALSO = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
 
 
-class CallbackList:
-    """The callbacks of one `fit`, `evaluate` or `predict`.
+class CallbackList(Callback):
+    """Several callbacks as one, for `fit` and for training loops of one's own.
+
+    Each hook calls that of all callbacks, in order, with one dict of logs that they share: sorted by name, a
+    copy of what was given, numbers and scalar arrays as Python floats.
 
     Args:
-        callbacks: a callback, a list of them, or None.
-        model: given to each by `set_model`.
-        params: given to each by `set_params`.
+        callbacks: a callback, a list of them (lists in it are flattened), or None.
+        add_history: appends a `History` if there is none.
+        add_progbar: appends a `ProgbarLogger` if there is none.
+        model: given to each by `set_model`; its `history` becomes that of the list.
+        **params: given to each by `set_params`; the progress bar reads `verbose`, `epochs` and `steps`.
 
     Raises:
         TypeError: an entry is no `Callback`.
+
+    Attributes:
+        callbacks: the callbacks in the order in which they are called.
+
+    Examples:
+        >>> callbacks = CallbackList(add_history=True, epochs=2, steps=1)
+        >>> callbacks.on_train_begin()
+        >>> for epoch in range(2):
+        ...     callbacks.on_epoch_begin(epoch)
+        ...     callbacks.on_epoch_end(epoch, {"loss": 1 / (epoch + 1)})
+        >>> callbacks.on_train_end()
+        >>> callbacks.history.history
+        {'loss': [1.0, 0.5]}
     """
 
     def __init__(
-        self, callbacks: Callback | Iterable[Callback] | None, *, model: Any, params: dict[str, Any]
+        self,
+        callbacks: Callbacks = None,
+        add_history: bool = False,
+        add_progbar: bool = False,
+        model: Any = None,
+        **params: Any,
     ):
+        super().__init__()
         self.callbacks = list_of_callbacks(callbacks)
-        for callback in self.callbacks:
-            callback.set_params(params)
-            callback.set_model(model)
-        self._hooks = {name: self._overriding(name) for name in _HOOKS}
+        self._heard: dict[str, tuple[Callable[..., None], ...]] = {}
+        if add_history and self.history is None:
+            self.callbacks.append(History())
+        if add_progbar and not any(isinstance(callback, Progress) for callback in self.callbacks):
+            self.callbacks.append(Progress())
+        self.set_model(model)
+        self.set_params(params)
 
-    def _overriding(self, name: str) -> tuple[Callable[..., None], ...]:
-        return tuple(getattr(callback, name) for callback in self.callbacks if overrides(callback, name))
+    @property
+    def history(self) -> History | None:
+        """The last `History` of the list, if there is one."""
+        found = [callback for callback in self.callbacks if isinstance(callback, History)]
+        return found[-1] if found else None
+
+    def append(self, callback: Callback) -> None:
+        """Adds a callback at the end, and gives it model and params."""
+        for added in list_of_callbacks(callback):
+            self.callbacks.append(added)
+            if self.model is not None:
+                added.set_model(self.model)
+            if self.params:
+                added.set_params(self.params)
+            added.validates = self.validates
+        self._heard.clear()
+
+    def set_model(self, model: Any) -> None:
+        """Gives all callbacks the model, unless it is None."""
+        if model is None:
+            return
+        self.model = model
+        if self.history is not None:
+            model.history = self.history
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Gives all callbacks the params, unless they are empty."""
+        self.params = params
+        for callback in self.callbacks if params else []:
+            callback.set_params(params)
+
+    def set_validates(self, validates: bool) -> None:
+        """Tells all callbacks whether the fit validates, after some epoch at least."""
+        self.validates = validates
+        for callback in self.callbacks:
+            callback.validates = validates
 
     def listens_to(self, name: str) -> bool:
         """Says whether any callback overrides the hook."""
-        return bool(self._hooks[name])
+        return bool(self._hooks(name))
 
-    def call(self, name: str, *args: Any) -> None:
-        """Calls the hook of every callback that overrides it."""
-        for hook in self._hooks[name]:
-            hook(*args)
+    @contextmanager
+    def on_screen(self) -> Iterator[None]:
+        """Lets what is printed in the block stand above the progress; ends the progress however it ends."""
+        with ExitStack() as stack:
+            for callback in self.callbacks:
+                if isinstance(callback, Progress):
+                    stack.enter_context(callback.on_screen())
+            yield
 
     @contextmanager
     def told_of_exceptions(self) -> Iterator[None]:
@@ -52,22 +128,122 @@ class CallbackList:
         try:
             yield
         except BaseException as exception:
-            for hook in self._hooks["on_exception"]:
-                try:
-                    hook(exception)
-                except Exception as another:
-                    exception.add_note(f"{hook.__qualname__} raised as well: {another!r}")
+            self.on_exception(exception)
             raise
 
-    def train_batch_begin(self, batch: int) -> None:
-        """Calls `on_train_batch_begin`."""
-        for hook in self._hooks["on_train_batch_begin"]:
-            hook(batch, {})
+    def call(self, name: str, *args: Any) -> None:
+        """Calls the hook of that name."""
+        getattr(self, name)(*args)
 
-    def train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
-        """Calls `on_train_batch_end`."""
-        for hook in self._hooks["on_train_batch_end"]:
+    # -- the hooks
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_train_begin", logs)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_train_end", logs)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Calls the hook of all callbacks; what one of them raises becomes a note on `exception`."""
+        for hook in self._hooks("on_exception"):
+            try:
+                hook(exception)
+            except Exception as another:
+                exception.add_note(f"{hook.__qualname__} raised as well: {another!r}")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_epoch_begin", logs, epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_epoch_end", logs, epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_train_batch_begin", batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_train_batch_end", batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_batch_begin", batch, logs)
+
+    def on_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_batch_end", batch, logs)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_test_begin", logs)
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_test_end", logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_test_batch_begin", batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_test_batch_end", batch, logs)
+
+    def on_predict_begin(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_predict_begin", logs)
+
+    def on_predict_end(self, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call("on_predict_end", logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks."""
+        self._call_for_batch("on_predict_batch_begin", batch, logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Calls the hook of all callbacks; the outputs in the logs stay as they are."""
+        for hook in self._hooks("on_predict_batch_end"):
             hook(batch, logs)
+
+    # The engine's names for the two that it calls at every step.
+    train_batch_begin = on_train_batch_begin
+    train_batch_end = on_train_batch_end
+
+    def _call(self, name: str, logs: Logs, *args: Any) -> None:
+        hooks = self._hooks(name)
+        shared = plain_logs(logs) if hooks else {}
+        for hook in hooks:
+            hook(*args, shared)
+
+    def _call_for_batch(self, name: str, batch: int, logs: Logs) -> None:
+        hooks = self._hooks(name)
+        if not hooks:
+            return
+        shared = logs if isinstance(logs, BatchLogs) else plain_logs(logs)
+        for hook in hooks:
+            hook(batch, shared)
+
+    def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
+        if name not in self._heard:
+            found = [getattr(callback, name) for callback in self.callbacks if overrides(callback, name)]
+            self._heard[name] = tuple(map(_with_logs_second, found) if "_batch_" in name else found)
+        return self._heard[name]
+
+
+def _with_logs_second(hook: Callable[..., None]) -> Callable[..., None]:
+    """Returns a hook of batches that takes its logs in second place.
+
+    Keras passes them by name to these hooks, and only to these, so some take them by name alone.
+    """
+    kinds = [parameter.kind for parameter in inspect.signature(hook).parameters.values()]
+    if sum(kind in _BY_PLACE for kind in kinds) != 1 or Parameter.VAR_POSITIONAL in kinds:
+        return hook
+    return lambda batch, logs: hook(batch, logs=logs)
 
 
 def overrides(callback: Callback, name: str) -> bool:
@@ -78,17 +254,22 @@ def overrides(callback: Callback, name: str) -> bool:
     )
 
 
-def list_of_callbacks(callbacks: Callback | Iterable[Callback] | None) -> list[Callback]:
-    """Returns `callbacks` as a list, checked."""
-    if callbacks is None:
-        return []
-    listed = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    for callback in listed:
-        if not isinstance(callback, Callback):
-            advice = (
-                "Add the parentheses."
-                if isinstance(callback, type)
-                else "Derive it from easyflax.callbacks.Callback."
-            )
-            raise TypeError(f"callbacks holds {callback!r}, expected instances of Callback. {advice}")
-    return listed
+def list_of_callbacks(callbacks: Callbacks) -> list[Callback]:
+    """Returns `callbacks` as a flat list, checked."""
+    return [] if callbacks is None else _flat(callbacks)
+
+
+def _flat(callbacks: Any) -> list[Callback]:
+    if isinstance(callbacks, CallbackList):
+        return list(callbacks.callbacks)
+    if isinstance(callbacks, Callback):
+        return [callbacks]
+    if isinstance(callbacks, Iterable) and not isinstance(callbacks, str | Mapping):
+        return [callback for entry in callbacks for callback in _flat(entry)]
+    if isinstance(callbacks, type):
+        advice = "Add the parentheses."
+    elif callable(callbacks):
+        advice = "Pass for example easyflax.callbacks.LambdaCallback(on_epoch_end=...)."
+    else:
+        advice = "Derive it from easyflax.callbacks.Callback."
+    raise TypeError(f"callbacks holds {callbacks!r}, expected instances of Callback. {advice}")

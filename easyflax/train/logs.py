@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from numbers import Real
 from typing import Any
 
 import jax
@@ -66,8 +67,29 @@ class BatchLogs(MutableMapping[str, Any]):
 
 
 def as_python(value: Any) -> Any:
-    """Returns a Python float for a scalar; a metric with several entries stays an array."""
-    return float(value) if value.ndim == 0 else value
+    """Returns a Python float for a number or a scalar array; anything else stays as it is."""
+    if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # complex numbers and text
+        return value
+
+
+def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns a copy of the logs as Keras hands them to hooks: sorted by name, numbers as Python floats.
+
+    Args:
+        logs: of numbers, arrays or anything else; a dict among the values is flattened into the result.
+
+    Examples:
+        >>> plain_logs({"loss": 1, "accuracies": {"b": 0.5, "a": 0.25}})
+        {'a': 0.25, 'b': 0.5, 'loss': 1.0}
+    """
+    plain: dict[str, Any] = {}
+    for name, value in sorted((logs or {}).items()):
+        plain |= plain_logs(value) if isinstance(value, Mapping) else {name: as_python(value)}
+    return plain
 
 
 def in_keras_order(logs: dict[str, Any]) -> dict[str, Any]:

@@ -1,167 +1,245 @@
-"""What one sees during fit, evaluate and predict: a tqdm bar where somebody watches, else a plain line.
+"""What one sees during fit, evaluate and predict: a bar where somebody watches, else plain lines.
 
-The bar is drawn at most ten times a second, and shows the newest logs that have already arrived: it never
-makes the loop wait for the device.
+Progress is drawn at most ten times a second, with the newest logs that have already arrived: it never makes
+the loop wait for the device. `Progress` decides what is shown and when, a display how it looks:
+`progress_bar.py`, `progress_rich.py`, `progress_line.py`.
 """
 
 # ruff: noqa: ARG002  (hooks have Keras's arguments, used or not)
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from easyflax.train.callback import Callback
 from easyflax.train.logs import BatchLogs
+from easyflax.train.progress_line import LineDisplay
+from easyflax.train.progress_text import Moment
+from easyflax.train.screen import Screen, shared_screen
 
 _SECONDS_BETWEEN_DRAWS = 0.1
-_RUNNING = "{desc} {n_fmt}/{total_fmt} |{bar:16}| {elapsed}<{remaining} {rate_fmt}{postfix}"
-_FINISHED = "{desc} {n_fmt}/{total_fmt} {elapsed_s:.1f}s{postfix}"
+_SECONDS_BETWEEN_LINES = 10.0  # where a bar was asked for and nobody watches
+
+
+class Display(Protocol):
+    """How progress looks.
+
+    Attributes:
+        shares_a_line: whether it stands at the cursor, where others print too.
+    """
+
+    shares_a_line: bool
+
+    def draw(self, moment: Moment) -> None:
+        """Shows how far it has come."""
+
+    def finish(self, moment: Moment) -> None:
+        """Shows that it is over."""
+
+    def hide(self) -> None:
+        """Takes the drawing away, until the next one."""
+
+    def close(self) -> None:
+        """Leaves the drawing, and begins a new line."""
 
 
 class Progress(Callback):
-    """Draws progress; the base class shows nothing and keeps what both kinds need."""
+    """Shows epochs, evaluations and predictions, as `params["verbose"]` says.
+
+    Evaluations within a fit are not shown by themselves: their results are part of the epoch's line.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self._display: Display | None = None
+        self._screen: Screen | None = None
         self._in_fit = False
+        self._known_totals: dict[str, int] = {}  # steps of an epoch and of its validation, once counted
+        self._begin("")
+
+    # -- hooks
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Notes that evaluations are now part of a fit and are not shown by themselves."""
+        """Notes that evaluations are now part of a fit."""
         self._in_fit = True
 
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Notes that the fit is over."""
+        self._in_fit = False
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts an epoch."""
-        self._start(f"Epoch {epoch + 1}/{self.params['epochs']}")
+        """Begins an epoch."""
+        self._begin(f"Epoch {epoch + 1}/{self.params.get('epochs', 1)}")
+        self._draw()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts a step, and draws when it is time."""
+        now = time.perf_counter()
+        if self._first_step_at is None:
+            self._first_step_at = now
+        self._newest = batch + 1, logs
+        if now >= self._next_draw:
+            self._draw()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Ends an epoch."""
-        self._finish(logs or {})
+        self._finish(logs)
+        self._known_totals["epoch"] = self._newest[0]
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts an evaluation."""
+        """Begins an evaluation."""
         if not self._in_fit:
-            self._start("Evaluate")
+            self._begin("Evaluate")
+            self._draw()
+            return
+        self._steps_ended_at = time.perf_counter()
+        self._draw(note="validating")
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts a step of an evaluation."""
+        if not self._in_fit:
+            self.on_train_batch_end(batch, logs)
+            return
+        self._validated = batch + 1
+        if time.perf_counter() >= self._next_draw:
+            total = self._known_totals.get("validation")
+            self._draw(note=f"validating {batch + 1}" + (f"/{total}" if total else ""))
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Ends an evaluation."""
         if not self._in_fit:
-            self._finish(logs or {})
+            self._finish(logs)
+        else:
+            self._known_totals["validation"] = self._validated
 
     def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts a prediction."""
-        self._start("Predict")
-
-    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Ends a prediction."""
-        self._finish({})
-
-    def close(self) -> None:
-        """Ends whatever is being shown, also after an exception."""
-
-    def _start(self, title: str) -> None:
-        raise NotImplementedError
-
-    def _finish(self, logs: Mapping[str, Any]) -> None:
-        raise NotImplementedError
-
-
-class ProgressLine(Progress):
-    """One plain line at the end of each epoch, evaluation or prediction."""
-
-    def _start(self, title: str) -> None:
-        self._title, self._began = title, time.perf_counter()
-
-    def _finish(self, logs: Mapping[str, Any]) -> None:
-        seconds = time.perf_counter() - self._began
-        print(f"{self._title} - {seconds:.1f}s{_spelled(logs, ' - ')}", flush=True)
-
-
-class ProgressBar(Progress):
-    """A tqdm bar for each epoch, evaluation or prediction."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bar: Any = None
-        self._next_draw = 0.0
-        self._done = 0
-        self._arriving: BatchLogs | None = None
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts a step, and draws when it is time."""
-        self._done = batch + 1
-        if time.perf_counter() >= self._next_draw:
-            self._draw(logs)
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts a step of an evaluation that stands alone."""
-        if not self._in_fit:
-            self.on_train_batch_end(batch, logs)
+        """Begins a prediction."""
+        self._begin("Predict")
+        self._draw()
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts a step."""
         self.on_train_batch_end(batch, None)
 
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Ends a prediction."""
+        self._finish(None)
 
-    def _start(self, title: str) -> None:
-        from tqdm.auto import tqdm  # slow to import, and not needed by silent runs
+    # -- the screen
 
-        self._bar = tqdm(
-            desc=title,
-            total=self.params["steps"],
-            unit="step",
-            file=sys.stdout,
-            dynamic_ncols=True,
-            bar_format=_RUNNING,
-            mininterval=0,
-        )
-        self._next_draw, self._done, self._arriving = 0.0, 0, None
+    @contextmanager
+    def on_screen(self) -> Iterator[None]:
+        """Lets what is printed in the block stand above the bar; closes the bar however the block ends."""
+        self._display = display = make_display(self.params.get("verbose", 1))
+        try:
+            if not display.shares_a_line:
+                yield
+                return
+            with shared_screen(display.hide) as self._screen:
+                yield
+        finally:
+            self._screen, self._display, self._in_fit = None, None, False
+            display.close()
 
-    def _draw(self, logs: BatchLogs | None) -> None:
+    # -- what is shown
+
+    def _begin(self, title: str) -> None:
+        self._title, self._began = title, time.perf_counter()
+        self._done = self._validated = 0
+        self._logs: Mapping[str, Any] = {}
+        # Counts of steps with their logs: of the last step, and of one whose logs are awaited.
+        self._newest: tuple[int, Any] = 0, {}
+        self._awaited: tuple[int, Any] | None = None
+        self._first_step_at: float | None = None
+        self._steps_ended_at: float | None = None
+        self._next_draw = 0.0
+
+    def _arrive(self) -> None:
+        """Takes over the newest of the two logs that has arrived, and awaits the newest if none has."""
+        for count, logs in filter(None, (self._newest, self._awaited)):
+            if not isinstance(logs, BatchLogs) or logs.is_ready():
+                self._done, self._logs, self._awaited = count, dict(logs or {}), None
+                return
+        self._awaited = self._awaited or self._newest
+
+    def _draw(self, note: str = "") -> None:
         self._next_draw = time.perf_counter() + _SECONDS_BETWEEN_DRAWS
-        if self._arriving is not None and self._arriving.is_ready():
-            self._bar.set_postfix_str(_spelled(self._arriving, "", ", "), refresh=False)
-            self._arriving = None
-        if self._arriving is None:
-            self._arriving = logs
-        self._bar.update(self._done - self._bar.n)
+        self._arrive()
+        if self._screen is None or self._screen.is_at_line_start:
+            self._shown_by().draw(self._moment(note))
 
-    def _finish(self, logs: Mapping[str, Any]) -> None:
-        self._bar.set_postfix_str(_spelled(logs, "", ", "), refresh=False)
-        self._bar.n = self._done
-        self._bar.bar_format = _FINISHED
-        self._bar.ncols, self._bar.dynamic_ncols = None, False  # a line that stays may wrap, and shows all
-        self.close()
+    def _finish(self, logs: Mapping[str, Any] | None) -> None:
+        self._steps_ended_at = self._steps_ended_at or time.perf_counter()
+        self._done, self._logs = self._newest[0], logs or {}
+        if self._screen is not None and not self._screen.is_at_line_start:
+            print()
+        self._shown_by().finish(self._moment())
+
+    def _moment(self, note: str = "") -> Moment:
+        seconds = time.perf_counter() - self._began
+        return Moment(self._title, self._done, self._total(), seconds, self._pace(), self._logs, note)
+
+    def _pace(self) -> float | None:
+        """Returns the seconds of a step, without the first one, which compiles."""
+        if not self._done or self._first_step_at is None:
+            return None
+        until = self._steps_ended_at or time.perf_counter()
+        return until - self._began if self._done == 1 else (until - self._first_step_at) / (self._done - 1)
+
+    def _total(self) -> int | None:
+        total = self.params.get("steps")
+        if total is None and self._title.startswith("Epoch"):
+            total = self._known_totals.get("epoch")
+        return None if total is not None and self._newest[0] > total else total
+
+    def _shown_by(self) -> Display:
+        if self._display is None:  # in a loop of the user's own
+            self._display = make_display(self.params.get("verbose", 1))
+        return self._display
 
 
-def make_progress(verbose: Any) -> Progress | None:
-    """Returns what shows progress for `verbose`: None for 0, a bar for 1, plain lines for 2.
+def make_display(verbose: Any) -> Display:
+    """Returns what shows progress on the present `sys.stdout`.
 
-    `"auto"` is a bar where somebody watches, on a terminal or in a notebook, and plain lines elsewhere.
+    Where nobody watches there are lines, and if a bar was asked for, one every ten seconds as well.
+
+    Args:
+        verbose: as `check_verbose` accepts it, but not 0.
+    """
+    watched = _is_watched()
+    if verbose == 2 or (verbose == "auto" and not watched):
+        return LineDisplay(sys.stdout)
+    if not watched:
+        return LineDisplay(sys.stdout, _SECONDS_BETWEEN_LINES)
+    if verbose == "rich":
+        from easyflax.train.progress_rich import RichDisplay
+
+        return RichDisplay(sys.stdout)
+    from easyflax.train.progress_bar import BarDisplay
+
+    return BarDisplay(sys.stdout)
+
+
+def check_verbose(verbose: Any) -> Any:
+    """Returns `verbose`, checked.
 
     Raises:
-        ValueError: `verbose` is none of these.
+        ValueError: it is none of `"auto"`, `"rich"`, 0, 1, 2, True and False.
     """
-    if verbose not in ("auto", 0, 1, 2):
+    if verbose not in ("auto", "rich", 0, 1, 2):
         raise ValueError(
-            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar) or 2 (a line an epoch). Pass one "
-            f"of these."
+            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar), 2 (a line an epoch) or 'rich'. "
+            f"Pass one of these."
         )
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
-    if verbose == 0:
-        return None
-    return ProgressBar() if verbose == 1 else ProgressLine()
+    return verbose
 
 
-def _spelled(logs: Mapping[str, Any], lead: str, between: str = " - ") -> str:
-    """Returns the logs as text, the losses before the other values of their kind."""
-    names = sorted(logs, key=lambda name: (name.startswith("val_"), not name.endswith("loss")))
-    words = [f"{name}: {logs[name]:.4g}" for name in names if isinstance(logs[name], float)]
-    return lead + between.join(words) if words else ""
+def _is_watched() -> bool:
+    """Says whether a line that changes is of use: on a terminal, in a notebook, in PyCharm."""
+    if "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ:
+        return True
+    return hasattr(sys.stdout, "isatty") and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

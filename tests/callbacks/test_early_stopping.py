@@ -133,7 +133,7 @@ def test_a_monitor_of_validation_without_validation_says_what_fit_needs():
 
 def test_epochs_without_validation_are_passed_over_when_others_have_some():
     callback, model = EarlyStopping(patience=1), OurModel()
-    callback.set_params({"validation": True})
+    callback.validates = True
     callback.set_model(model)
     callback.on_train_begin({})
     for epoch, logs in enumerate([{"loss": 1.0}, {"loss": 1.0, "val_loss": 2.0}, {"loss": 1.0}]):

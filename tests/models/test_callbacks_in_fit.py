@@ -264,7 +264,7 @@ def test_callbacks_know_whether_there_is_validation():
 
     class Note(Callback):
         def on_train_begin(self, logs=None):
-            seen.append(self.params["validation"])
+            seen.append(self.validates)
 
     _model().fit(X, Y, verbose=0, callbacks=Note())
     _model().fit(X, Y, verbose=0, callbacks=Note(), validation_split=0.2)
