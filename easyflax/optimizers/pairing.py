@@ -19,6 +19,7 @@ __all__ = [
     "checked_variables",
     "constrained",
     "gradient",
+    "like",
     "present",
     "restored",
     "rows_of",
@@ -136,21 +137,26 @@ def rows_of(variables: Sequence[nnx.Variable[Any]], known: Sequence[Any], owner:
 
 
 def gradient(pair: Pair | None, value: Any) -> Any:
-    """Returns the gradient in the dtype of the variable's value; zeros where there is none.
+    """Returns the gradient in the dtype of the variable's value; zeros where there is none."""
+    if pair is None:
+        return jax.tree.map(jnp.zeros_like, value)
+    return like(pair[1], pair[0], "gradient")
+
+
+def like(variable: nnx.Variable[Any], value: Any, what: str = "value") -> Any:
+    """Returns `value`, of an array or a variable, in the dtype of the variable.
 
     Raises:
         ValueError: it has another shape.
     """
-    if pair is None:
-        return jax.tree.map(jnp.zeros_like, value)
-    grad, variable = to_arrays(pair[0]), pair[1]
-    shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (grad, value))
+    value, old = to_arrays(value), variable.get_raw_value()
+    shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (value, old))
     if shapes != expected:
         raise ValueError(
-            f"The gradient for {name_of(variable)} has shape {shapes}, expected {expected}, the shape of the "
+            f"The {what} for {name_of(variable)} has shape {shapes}, expected {expected}, the shape of the "
             "variable. Reduce or reshape it."
         )
-    return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), grad, value)
+    return jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), value, old)
 
 
 def constrained(variable: nnx.Variable[Any], value: Any) -> Any:

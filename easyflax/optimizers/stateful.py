@@ -7,8 +7,11 @@ reads or changes the state goes to the place where it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import optax
@@ -26,7 +29,24 @@ from easyflax.optimizers.learning_rate import (
 )
 from easyflax.optimizers.named_params import name_of, unique_names
 
-__all__ = ["Home", "Stateful"]
+__all__ = ["Home", "Stateful", "noting_builds"]
+
+Built = tuple["Stateful", list[nnx.Variable[Any]]]
+_BUILDS: ContextVar[list[Built] | None] = ContextVar("easyflax_optimizer_builds", default=None)
+
+
+@contextmanager
+def noting_builds() -> Iterator[list[Built]]:
+    """Yields a list of the optimizers that make their own state within the block, with their variables."""
+    notes: list[Built] = []
+    token = _BUILDS.set(notes)
+    try:
+        yield notes
+    finally:
+        _BUILDS.reset(token)
+
+
+S = TypeVar("S", bound="Stateful")
 
 
 class Home(Protocol):
@@ -82,10 +102,19 @@ class Stateful(nnx.Module):
         """Ends what `attach` began; the object has the state that it had before."""
         self._home = None
 
+    def attached(self: S, home: Home) -> S:
+        """Returns another object with these settings, whose state is at `home`."""
+        twin = copy.copy(self)
+        twin._state, twin._held = None, None
+        twin.attach(home)
+        return twin
+
     @property
     def built(self) -> bool:
-        """Whether there is a state."""
-        return self._state is not None if self._home is None else bool(self._home.value.iterations)
+        """Whether there is a state; in a compiled model, whether a step was done."""
+        if self._home is None:
+            return self._state is not None
+        return isinstance(self._steps, Tracer) or bool(self._steps)
 
     def build(self, variables: Iterable[nnx.Variable[Any]]) -> None:
         """Makes the state for these variables; a second call changes nothing.
@@ -106,9 +135,14 @@ class Stateful(nnx.Module):
         state = {"iterations": jax.numpy.zeros((), jax.numpy.int32), "opt_state": self.init(params)}
         self._state = nnx.data(to_variables(state))
         self._held = _Unseen(params)
+        if (notes := _BUILDS.get()) is not None:
+            notes.append((self, list(variables)))
 
     def _opt_state(self) -> Any:
         return to_arrays(self._state["opt_state"]) if self._home is None else self._home.value.opt_state()
+
+    def _whole_state(self) -> dict[str, Any]:
+        return {"iterations": jax.numpy.asarray(self._steps), "opt_state": self._opt_state()}
 
     def _set_opt_state(self, opt_state: Any) -> None:
         if self._home is None:
@@ -173,9 +207,24 @@ class Stateful(nnx.Module):
         Those of an optimizer that is compiled into a model are copies.
         """
         if self._home is not None:
-            state = {"iterations": self._steps, "opt_state": self._opt_state()}
-            return _in_order(jax.tree.map(OptState, state))
+            return _in_order(jax.tree.map(OptState, self._whole_state()))
         return [] if self._state is None else _in_order(self._state)
+
+    def assign_variables(self, values: Sequence[Any]) -> None:
+        """Sets the state from a value for each of `variables`, as `stateless_apply` returns them.
+
+        In a compiled model the count of steps stays: it is the model's.
+
+        Raises:
+            ValueError: there are more or fewer, or a shape differs.
+        """
+        own = self.variables
+        pairing.check_number(f"{type(self).__name__}.assign_variables", values, own, "values")
+        for variable, value in zip(own, values, strict=True):
+            variable.set_raw_value(pairing.like(variable, value))
+        if self._home is not None:
+            tree = _from_order(self._whole_state(), to_arrays(own))
+            self._home.value.set_opt_state(tree["opt_state"])
 
     # -- updates
 
@@ -252,12 +301,12 @@ class Stateful(nnx.Module):
         """
         owner = f"{type(self).__name__}.stateless_apply"
         self._check_built(owner)
-        copy = self._detached_copy(trainable_variables)
-        own, trained = copy.variables, copy._all_variables()
+        twin = self._detached_copy(trainable_variables)
+        own, trained = twin.variables, twin._all_variables()
         pairing.check_number(owner, optimizer_variables, own, "optimizer_variables")
         for variable, value in zip(own, optimizer_variables, strict=True):
             variable.set_raw_value(to_arrays(value))
-        copy.apply(grads)
+        twin.apply(grads)
         return to_arrays(trained), to_arrays(own)
 
     def _detached_copy(self, values: Sequence[Any]) -> Any:
@@ -265,12 +314,11 @@ class Stateful(nnx.Module):
         trained = self._all_variables()
         pairing.check_number(f"{type(self).__name__}", values, trained, "trainable_variables")
         targets = [one.replace(to_arrays(value)) for one, value in zip(trained, values, strict=True)]
-        state = {"iterations": jax.numpy.asarray(self._steps), "opt_state": self._opt_state()}
-        copy = nnx.clone(self)
-        copy._home = None
-        copy._state = nnx.data(to_variables(state))
-        copy._held = _Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
-        return copy
+        twin = copy.copy(self)
+        twin._home = None
+        twin._state = nnx.data(to_variables(self._whole_state()))
+        twin._held = _Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
+        return twin
 
     def _apply(self, pairs: Sequence[tuple[Any, nnx.Variable[Any]]]) -> None:
         held = self._held_tree()
@@ -328,11 +376,21 @@ def _assign(variables: Any, values: Any) -> None:
 
 
 def _in_order(state: Any) -> list[Any]:
-    """Variables of the state, count and learning rate first."""
+    """The leaves of the state, count and learning rate first."""
+    leaves = jax.tree.leaves(state, is_leaf=is_variable)
+    return [leaves[row] for row in _order(state)]
 
-    def place(item: tuple[Any, Any]) -> int:
-        keys = jax.tree_util.keystr(item[0])
+
+def _from_order(like: Any, leaves: Sequence[Any]) -> Any:
+    """A tree like `like` of the leaves that `_in_order` returns."""
+    rows = dict(zip(_order(like), leaves, strict=True))
+    return jax.tree.structure(like, is_leaf=is_variable).unflatten([rows[row] for row in range(len(rows))])
+
+
+def _order(state: Any) -> list[int]:
+    def rank(row: int) -> int:
+        keys = jax.tree_util.keystr(paths[row])
         return 0 if keys == "['iterations']" else 1 if "hyperparams['learning_rate']" in keys else 2
 
-    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)
-    return [leaf for _, leaf in sorted(found, key=place)]
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_variable)]
+    return sorted(range(len(paths)), key=rank)

@@ -10,6 +10,7 @@ import pytest
 
 import easyflax as ef
 from easyflax import nnx, optimizers
+from easyflax.optimizers import stateful
 
 
 def _model(features=(3, 2), seed=0):
@@ -226,9 +227,45 @@ def test_what_is_attached_reads_and_writes_at_home():
     np.testing.assert_allclose(trained[0], [-2.9, -2.9], rtol=1e-6)  # of the momentum, too
     assert int(own[0]) == 8
     np.testing.assert_array_equal(model.bias.value, -jnp.ones(2))
+    optimizer.assign_variables([variable.value for variable in optimizer.variables])
+    optimizer.assign_variables(own)
+    assert [float(variable.value) for variable in optimizer.variables[:2]] == [7.0, 1.0]
+    np.testing.assert_allclose(home.state.inner_state[1].trace["bias"], [-1.9, -1.9], rtol=1e-6)
     optimizer.detach()
     assert not optimizer.built
     assert optimizer.learning_rate == 0.5
+
+
+def test_another_object_of_the_same_settings_is_attached():
+    model, optimizer = _model(), optimizers.SGD(0.5)
+    optimizer.apply([jnp.zeros((3, 2)), jnp.ones(2)], _variables(model))
+    home = _Home(optimizer, nnx.state(model))
+    twin = optimizer.attached(home)
+    twin.learning_rate = 0.25
+    assert (twin.learning_rate, optimizer.learning_rate) == (0.25, 0.5)
+    assert (twin.iterations, optimizer.iterations) == (7, 1)
+
+
+def test_optimizers_that_are_built_are_noted():
+    model, optimizer = _model(), optimizers.SGD(0.5)
+    with stateful.noting_builds() as notes:
+        for _ in range(2):
+            optimizer.build(_variables(model))
+    assert [(one, [id(leaf) for leaf in leaves]) for one, leaves in notes] == [
+        (optimizer, [id(model.kernel), id(model.bias)])
+    ]
+
+
+def test_the_state_is_set_from_values():
+    optimizers_ = [optimizers.Adam(0.1), optimizers.Adam(0.2)]
+    models = [_model(), _model()]
+    for model, optimizer in zip(models, optimizers_, strict=True):
+        optimizer.build(_variables(model))
+    optimizers_[0].apply([jnp.ones((3, 2)), jnp.ones(2)])
+    optimizers_[1].assign_variables([variable.value for variable in optimizers_[0].variables])
+    assert (optimizers_[1].iterations, optimizers_[1].learning_rate) == (1, pytest.approx(0.1))
+    with pytest.raises(ValueError, match="values has 1 entries, expected"):
+        optimizers_[1].assign_variables([0])
 
 
 def test_only_variables_with_gradients_and_their_state_are_updated():
