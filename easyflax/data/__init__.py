@@ -4,10 +4,12 @@
     source.epoch(number, steps)       ->  Batch, Batch, ...
 
 A `Source` gives the batches of epoch after epoch, whatever the data come from: `arrays.py` is the source over
-arrays in memory.
+arrays in memory, `row_source.py` over datasets of numbered rows, `py_dataset.py` over datasets of numbered
+batches, and `stream.py` over what is read one batch after the other. `recognise.py` tells them apart.
 """
 
 from easyflax.data.arrays import ArraySource
+from easyflax.data.columns import columns
 from easyflax.data.convert import to_host_arrays
 from easyflax.data.recognise import as_batches, as_source
 from easyflax.data.rows import batch_rows, pad_batch, real_rows
@@ -21,6 +23,7 @@ __all__ = [
     "as_batches",
     "as_source",
     "batch_rows",
+    "columns",
     "pad_batch",
     "real_rows",
     "split_validation",

@@ -7,6 +7,23 @@ import functools
 import numpy as np
 
 
+def positions(number: int, steps: int | None, num_batches: int, *, repeats: bool) -> range:
+    """Returns which batches make an epoch, numbered from zero and without end, pass after pass over the data.
+
+    Args:
+        number: of the epoch, from 0.
+        steps: batches of an epoch; None: all of one pass.
+        num_batches: batches of one pass.
+        repeats: whether an epoch goes on where the last one ended; else each is the beginning of the data.
+
+    Examples:
+        >>> positions(1, 3, 4, repeats=True), positions(1, 5, 4, repeats=False)
+        (range(3, 6), range(0, 4))
+    """
+    steps = num_batches if steps is None else steps
+    return range(number * steps, (number + 1) * steps) if repeats else range(min(steps, num_batches))
+
+
 @functools.lru_cache(maxsize=2)  # the pass being read, and a second source's (validation, another model)
 def shuffled_rows(num_rows: int, seed: int, number: int) -> np.ndarray:
     """Returns the row numbers in the order in which pass `number` over the data reads them.

@@ -43,7 +43,10 @@ class Source(Protocol):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the data ended and cannot be read again, so that a further epoch would be empty."""
+        """Whether the data ended and cannot be read again, so that a further epoch would be empty.
+
+        To be asked before an epoch only: it may read one batch, with which that epoch then begins.
+        """
         ...
 
     def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
@@ -59,3 +62,23 @@ class Source(Protocol):
     def first_batch(self) -> Batch:
         """Returns one batch to learn structure, shapes and dtypes from; it consumes nothing."""
         ...
+
+    def state(self) -> Any:
+        """Returns what `set_state` needs to go on in the data after the last batch that was given.
+
+        None where the number of the epoch says it all.
+        """
+        ...
+
+    def set_state(self, state: Any) -> None:
+        """Goes on in the data where `state` was taken, from a source over the same data."""
+        ...
+
+
+def check_no_state(state: Any) -> None:
+    """Raises unless `state` is None, as it is for data whose place follows from the number of the epoch."""
+    if state is not None:
+        raise ValueError(
+            f"The state of the data is a {type(state).__name__}, expected None for data that are read by "
+            f"numbers. Pass the data that it was taken of."
+        )
