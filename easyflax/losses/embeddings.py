@@ -122,7 +122,7 @@ class Circle(BuiltInLoss):
 
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         _check_shapes(self.name, "y", np.shape(y), output_shape)
-        check_whole(self.name, y)
+        check_whole(self.name, y, "labels")
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> jax.Array:
         if mask is not None:

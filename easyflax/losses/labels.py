@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["check_between", "check_class_range", "check_whole"]
+__all__ = ["check_between", "check_indices", "check_whole"]
 
 # How far probabilities may leave [0, 1] by rounding.
 _ROUNDING = 1e-6
@@ -22,8 +22,13 @@ def check_between(name: str, y: np.ndarray, low: float, high: float, advice: str
         raise ValueError(f"{name}: labels go from {smallest} to {largest}, expected {expected}. {advice}")
 
 
-def check_whole(name: str, y: np.ndarray) -> None:
+def check_whole(name: str, y: np.ndarray, which: str) -> None:
     """Raises unless all labels are whole numbers, of whatever dtype.
+
+    Args:
+        name: of the loss.
+        y: labels.
+        which: what they should be, for the message.
 
     Raises:
         ValueError: one is not, or the labels are no numbers.
@@ -33,17 +38,18 @@ def check_whole(name: str, y: np.ndarray) -> None:
         return
     seen = f" from {_range(y)[0]} to {_range(y)[1]}" if is_number else ""
     raise ValueError(
-        f"{name}: labels are {y.dtype}{seen}, expected integer class indices. Pass whole numbers 0, 1, 2 "
+        f"{name}: labels are {y.dtype}{seen}, expected integer {which}. Pass whole numbers 0, 1, 2 "
         "and so on, or take a loss for continuous targets such as 'mse'."
     )
 
 
-def check_class_range(name: str, y: np.ndarray, classes: int) -> None:
-    """Raises unless all labels are from 0 to `classes - 1`.
+def check_indices(name: str, y: np.ndarray, classes: int) -> None:
+    """Raises unless all labels are whole numbers from 0 to `classes - 1`.
 
     Raises:
         ValueError: one is not; the message holds the smallest and the largest.
     """
+    check_whole(name, y, f"class indices from 0 to {classes - 1} for {classes} classes")
     smallest, largest = _range(y)
     if smallest >= 0 and largest < classes:
         return

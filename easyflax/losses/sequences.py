@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from easyflax.dispatch import symbolic_aware
 from easyflax.losses.base import BuiltInLoss
-from easyflax.losses.labels import check_class_range, check_whole
+from easyflax.losses.labels import check_indices
 from easyflax.losses.reduction import MEAN, Reduction
 from easyflax.losses.shapes import Shape, check_rows
 
@@ -66,5 +66,4 @@ class CTC(BuiltInLoss):
 
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         _check_shapes(self.name, np.shape(y), output_shape)
-        check_whole(self.name, y)
-        check_class_range(self.name, y, output_shape[-1])
+        check_indices(self.name, y, output_shape[-1])

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from easyflax.dispatch import symbolic_aware
 from easyflax.losses.base import BuiltInLoss
 from easyflax.losses.categorical import log_probabilities
-from easyflax.losses.labels import check_class_range, check_whole
+from easyflax.losses.labels import check_indices
 from easyflax.losses.reduction import MEAN, Reduction
 from easyflax.losses.shapes import Shape, check_class_indices, class_indices, classes_last
 from easyflax.masks import attach_masks
@@ -142,7 +142,8 @@ class SparseCategoricalCrossentropy(BuiltInLoss):
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         y_shape, scores_shape = classes_last(np.shape(y), output_shape, self.axis)
         check_class_indices(self.name, y_shape, scores_shape)
-        _check_indices(self.name, y if self.ignore_class is None else y[y != self.ignore_class], scores_shape)
+        counted = y if self.ignore_class is None else y[y != self.ignore_class]
+        check_indices(self.name, counted, scores_shape[-1])
 
 
 class CategoricalGeneralizedCrossEntropy(BuiltInLoss):
@@ -177,9 +178,4 @@ class CategoricalGeneralizedCrossEntropy(BuiltInLoss):
 
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         check_class_indices(self.name, np.shape(y), output_shape)
-        _check_indices(self.name, y, output_shape)
-
-
-def _check_indices(name: str, y: np.ndarray, output_shape: Shape) -> None:
-    check_whole(name, y)
-    check_class_range(name, y, output_shape[-1])
+        check_indices(self.name, y, output_shape[-1])

@@ -83,27 +83,58 @@ def test_labels_that_do_not_fit_are_refused_on_the_host_and_while_tracing(
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    "loss", ["mse", "categorical_crossentropy", "sparse_categorical_crossentropy", "ctc", "circle"]
+)
+def test_labels_and_outputs_of_different_length_are_not_broadcast(loss):
+    shape = {"ctc": (2, 5, 4)}.get(loss, (2, 3))
+    labels = np.ones(
+        (1, 2) if loss == "ctc" else (1, 3) if loss in ("mse", "categorical_crossentropy") else (1,)
+    )
+    with pytest.raises(ValueError, match="expected as many labels as outputs: nothing is broadcast"):
+        losses.as_loss(loss).resolve(from_logits=True)(labels, np.ones(shape, "float32"))
+
+
+def test_functions_name_themselves_where_shapes_do_not_fit():
+    with pytest.raises(ValueError, match=r"huber: labels have shape \(n, 3\) and outputs \(n, 4\)"):
+        losses.huber(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_several_outputs_are_refused_by_a_loss_of_one():
+    with pytest.raises(TypeError, match=r"labels are a dict with the keys \['a', 'b'\], expected one array"):
+        losses.MeanSquaredError()({"a": np.zeros((2, 1)), "b": np.zeros((2, 1))}, np.zeros((2, 1)))
+    with pytest.raises(TypeError, match="mean_squared_error: the labels are None, expected one array"):
+        losses.mean_squared_error(None, np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "output_shape", "message"),
     [
         (
-            np.array([0, 9, 2]),
-            "labels go from 0 to 9, expected class indices from 0 to 3 for 4 classes.*in 10 units",
+            losses.CTC(),
+            np.zeros(4, int),
+            (None, 5, 3),
+            r"ctc: labels have shape \(4,\).*expected labels \(n, length\)",
         ),
-        (np.array([3, -1, 2]), "labels go from -1 to 3, expected class indices from 0 to 3 for 4 classes"),
-        (np.array([0.5, 2.0]), "labels are float64 from 0.5 to 2.0, expected integer class indices"),
+        (losses.CTC(), np.zeros((4, 2), int), (None, 3), r"ctc: .* and logits \(n, steps, classes\)"),
+        (
+            losses.Circle(),
+            np.zeros((4, 2), int),
+            (None, 3),
+            "circle: y has shape .* expected one label for each row",
+        ),
+        (losses.Circle(), np.zeros(4, int), (None, 3, 2), "circle: y has shape .* return a vector a row"),
     ],
+    ids=["ctc-labels", "ctc-outputs", "circle-labels", "circle-outputs"],
 )
-def test_labels_out_of_range_are_refused_with_what_was_seen(labels, message):
+def test_sequences_and_embeddings_have_shapes_of_their_own(loss, labels, output_shape, message):
     with pytest.raises(ValueError, match=message):
-        losses.as_loss("sparse_categorical_crossentropy").check_labels(labels, (None, 4))
+        loss.check_labels(labels, output_shape)
+    outputs = np.ones((4, *output_shape[1:]), "float32")
+    with pytest.raises(ValueError, match=message.replace("circle: y", "circle: y_true")):
+        loss(labels, outputs)
 
 
-def test_labels_of_minus_one_and_one_are_refused_for_the_binary_loss():
-    with pytest.raises(
-        ValueError, match=r"labels go from -1 to 1, expected values from 0 to 1.* Map the two classes"
-    ):
-        losses.as_loss("binary_crossentropy").check_labels(np.array([1, -1]), (None, 1))
-
-
-def test_no_labels_at_all_are_left_to_the_check_for_empty_data():
-    losses.as_loss("sparse_categorical_crossentropy").check_labels(np.zeros(0, int), (None, 4))
+def test_the_axis_of_the_classes_is_an_integer():
+    for make in (losses.CategoricalCrossentropy, losses.CategoricalFocalCrossentropy):
+        with pytest.raises(ValueError, match="axis was given as True, expected an integer"):
+            make(axis=True)

@@ -89,7 +89,7 @@ def test_compile_knows_its_names(arguments, message):
         ({"verbose": 3}, r"verbose is 3, expected 'auto', 0 \(silent\), 1 \(bar\) or 2"),
         ({"verbose": "yes"}, r"verbose is 'yes'"),
         ({"y": Y + 1}, r"0 to|1 to.*3 classes|expected"),
-        ({"y": Y.astype(np.float32)}, r"integer class indices"),
+        ({"y": Y + 0.5}, r"from 0\.5 to 2\.5, expected integer class indices .*3 classes"),
         ({"y": np.zeros((12, 2), np.int32)}, r"labels have shape \(n, 2\) and outputs \(n, 3\)"),
         ({"x": X[:, :3]}, r"Linear: got .* 3 features in its last axis, expected \(\.\.\., 4\)"),
     ],
