@@ -269,7 +269,7 @@ def _flat(callbacks: Any) -> list[Callback]:
     if isinstance(callbacks, type):
         advice = "Add the parentheses."
     elif callable(callbacks):
-        advice = "Pass for example easyflax.callbacks.LambdaCallback(on_epoch_end=...)."
+        advice = "Derive a class from easyflax.callbacks.Callback, or pass LambdaCallback(on_epoch_end=...)."
     else:
         advice = "Derive it from easyflax.callbacks.Callback."
     raise TypeError(f"callbacks holds {callbacks!r}, expected instances of Callback. {advice}")

@@ -232,8 +232,8 @@ def check_verbose(verbose: Any) -> Any:
     """
     if verbose not in ("auto", "rich", 0, 1, 2):
         raise ValueError(
-            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar), 2 (a line an epoch) or 'rich'. "
-            f"Pass one of these."
+            f"verbose is {verbose!r}, expected 'auto', 0 (silent), 1 (bar) or 2 (a line an epoch), or 'rich' "
+            f"(a coloured bar). Pass one of these."
         )
     return verbose
 

@@ -160,7 +160,9 @@ def test_silent_is_silent(model, terminal, verbose):
 
 @pytest.mark.parametrize("verbose", [3, -1, "bar", None])
 def test_other_values_of_verbose_are_refused(verbose):
-    with pytest.raises(ValueError, match=r"verbose is .*, expected 'auto', 0 \(silent\), 1 \(bar\), 2"):
+    with pytest.raises(
+        ValueError, match=r"verbose is .*, expected 'auto', 0 \(silent\), 1 \(bar\) or 2 .* or 'rich'"
+    ):
         check_verbose(verbose)
 
 
