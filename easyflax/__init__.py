@@ -12,6 +12,7 @@ if _typing.TYPE_CHECKING:
     from easyflax import callbacks as callbacks
     from easyflax import config as config
     from easyflax import constraints as constraints
+    from easyflax import data as data
     from easyflax import datasets as datasets
     from easyflax import distribution as distribution
     from easyflax import initializers as initializers
@@ -46,6 +47,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "distribution",
     "errors",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = _lazily(
         "callbacks",
         "config",
         "constraints",
+        "data",
         "datasets",
         "distribution",
         "initializers",

@@ -21,6 +21,7 @@ PUBLIC = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "datasets",
     "distribution",
     "errors",

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from easyflax.data.prepare import prepare
+from easyflax.data.recognise import described, is_arrays
 from easyflax.data.rows import batch_rows, take_rows
 
 Data = tuple[Any, Any, Any]
@@ -27,6 +28,11 @@ def split_validation(x: Any, y: Any, sample_weight: Any, fraction: float) -> tup
         raise ValueError(
             f"validation_split is {fraction!r}, expected a number between 0 and 1 (0 for none). Pass the "
             f"share of the rows to validate on, such as 0.1."
+        )
+    if not is_arrays(x):
+        raise ValueError(
+            f"validation_split is {fraction} and x is {described(x)}, expected arrays to split. Pass "
+            f"validation_data, a dataset of its own, instead."
         )
     data = prepare(x, y, sample_weight)
     rows = batch_rows(data)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import typing as _typing
 
 from easyflax.backend import clear_session as clear_session
+from easyflax.data.py_dataset import PyDataset as PyDataset
+from easyflax.data.unpack import pack_x_y_sample_weight as pack_x_y_sample_weight
+from easyflax.data.unpack import unpack_x_y_sample_weight as unpack_x_y_sample_weight
 from easyflax.lazy import lazily as _lazily
 from easyflax.random import set_random_seed as set_random_seed
 from easyflax.serialization import CustomObjectScope as CustomObjectScope
@@ -18,6 +21,9 @@ from easyflax.serialization import serialize as serialize_keras_object
 from easyflax.utils.arrays import normalize as normalize
 from easyflax.utils.arrays import to_categorical as to_categorical
 from easyflax.utils.sequences import pad_sequences as pad_sequences
+from easyflax.utils.timeseries import timeseries_dataset_from_array as timeseries_dataset_from_array
+
+Sequence = PyDataset  # its name in Keras 2
 
 if _typing.TYPE_CHECKING:
     from easyflax.utils.plotting import model_to_dot as model_to_dot
@@ -25,6 +31,8 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "CustomObjectScope",
+    "PyDataset",
+    "Sequence",
     "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
@@ -33,12 +41,15 @@ __all__ = [
     "get_registered_object",
     "model_to_dot",
     "normalize",
+    "pack_x_y_sample_weight",
     "pad_sequences",
     "plot_model",
     "register_keras_serializable",
     "serialize_keras_object",
     "set_random_seed",
+    "timeseries_dataset_from_array",
     "to_categorical",
+    "unpack_x_y_sample_weight",
 ]
 
 # Pictures of models need models, which are slow to import.

@@ -49,3 +49,10 @@ def test_validation_data_are_inputs_targets_and_weights(data, parts):
 def test_validation_data_of_other_lengths_are_refused(data):
     with pytest.raises(ValueError, match=r"validation_data is a tuple of \d, expected one to three.*Pass"):
         unpack_validation_data(data)
+
+
+def test_a_dataset_is_not_split():
+    with pytest.raises(
+        ValueError, match=r"validation_split is 0\.5 and x is a generator, expected arrays to"
+    ):
+        split_validation((np.zeros(2) for _ in range(3)), None, None, 0.5)
