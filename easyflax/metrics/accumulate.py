@@ -36,6 +36,10 @@ class Total(ActsAsValue[jax.Array]):
     high: jax.Array
     low: jax.Array
 
+    def astype(self, dtype: DTypeLike) -> jax.Array:
+        """Returns the sum in a dtype, which may hold more of it than `high` does."""
+        return self.high.astype(dtype) + self.low.astype(dtype)
+
     def get_value(self, *, index: Any = ...) -> Any:
         """Returns the sum, or a part of it."""
         return self.high if index is ... else self.high[index]
@@ -51,10 +55,9 @@ def zero(shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32) -> Total:
 
     Args:
         shape: of the numbers to add.
-        dtype: floating numbers are added in float32 at least.
+        dtype: float32 is taken for narrower ones, and for integers: it counts further than int32.
     """
-    dtype = jnp.dtype(dtype)
-    dtype = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
+    dtype = jnp.promote_types(dtype, jnp.float32)
     return Total(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
@@ -62,7 +65,15 @@ def add(total: Total, amount: ArrayLike | Total) -> Total:
     """Returns `total + amount`, with the rounding error kept; `amount` has its shape, or is a scalar."""
     if isinstance(amount, Total):
         return add(add(total, amount.high), amount.low)
-    amount = jnp.asarray(amount, total.high.dtype)
+    amount = jnp.asarray(amount)
+    if jnp.issubdtype(amount.dtype, jnp.integer) and amount.dtype.itemsize > 2:  # in parts that float32 holds
+        part = amount % 2**12
+        return _add(_add(total, part), amount - part)
+    return _add(total, amount)
+
+
+def _add(total: Total, amount: jax.Array) -> Total:
+    amount = amount.astype(total.high.dtype)
     rounded, error = _two_sum(total.high, amount)
     # The error of an overflowed sum is NaN: the sum itself, infinite, says more.
     error = jnp.where(jnp.isfinite(rounded), total.low + error, 0)

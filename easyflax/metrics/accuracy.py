@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from easyflax.losses.shapes import align, check_class_indices
+from easyflax.dispatch import symbolic_aware
+from easyflax.losses.shapes import align, check_class_indices, check_rows
 from easyflax.metrics.reduction import NamedMean
 
 __all__ = [
@@ -31,6 +32,7 @@ def accuracy(y_true: Any, y_pred: Any) -> jax.Array:
     return _as_numbers(y_true == y_pred)
 
 
+@symbolic_aware
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> jax.Array:
     """Returns one for each output on its label's side of the threshold, else zero.
 
@@ -46,6 +48,7 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> jax.Arr
     return _as_numbers(y_true == (y_pred > threshold))
 
 
+@symbolic_aware
 def categorical_accuracy(y_true: Any, y_pred: Any) -> jax.Array:
     """Returns one where the largest output is at the one of a one-hot label, else zero.
 
@@ -60,6 +63,7 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> jax.Array:
     return _as_numbers(y_true.argmax(axis=-1) == y_pred.argmax(axis=-1))
 
 
+@symbolic_aware
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> jax.Array:
     """Returns one where the largest output is at the label's class index, else zero.
 
@@ -74,6 +78,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> jax.Array:
     return _as_numbers(labels == y_pred.argmax(axis=-1))
 
 
+@symbolic_aware
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> jax.Array:
     """Returns one where fewer than `k` outputs exceed that at the one of a one-hot label, else zero.
 
@@ -89,6 +94,7 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> jax.Arra
     return _as_numbers(_in_top_k(y_true.argmax(axis=-1), y_pred, k))
 
 
+@symbolic_aware
 def sparse_top_k_categorical_accuracy(
     y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False
 ) -> jax.Array:
@@ -226,6 +232,7 @@ def _labels(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
     """Returns labels `(batch, ...)`, of any dtype, and floating scores `(batch, ..., classes)`."""
     y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)
     check_class_indices(name, y_true.shape, y_pred.shape)
+    check_rows(name, y_true.shape, y_pred.shape)
     y_pred = y_pred.astype(jnp.promote_types(y_pred.dtype, jnp.float32))
     return y_true.reshape(y_pred.shape[:-1]), y_pred
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from easyflax.losses.base import Loss
 from easyflax.masks import mask_of
 from easyflax.metrics.base import Metric
 from easyflax.metrics.weights import per_row, with_mask
@@ -54,7 +54,7 @@ class Sum(Metric):
 
     def result(self) -> jax.Array:
         """Returns the sum, a scalar."""
-        return self.total.get_value().astype(self.dtype)
+        return self.total.get_raw_value().astype(self.dtype)
 
 
 class Mean(Metric):
@@ -91,11 +91,7 @@ class Mean(Metric):
         """
         rows, weight = per_row(self.name, values, sample_weight, jnp.mean, self.total.dtype)
         self.total.assign_add(rows.sum())
-        if weight is not None:
-            self.count.assign_add(weight.sum())
-        else:  # in two parts that float32 holds
-            self.count.assign_add(rows.size % 2**12)
-            self.count.assign_add(rows.size - rows.size % 2**12)
+        self.count.assign_add(rows.size if weight is None else weight.sum())
 
     def result(self) -> jax.Array:
         """Returns the mean, a scalar; zero before the first value."""
@@ -126,6 +122,8 @@ class MeanMetricWrapper(Mean):
         super().__init__(name=name, dtype=dtype)
         self._fn = fn
         self._fn_kwargs = kwargs
+        if getattr(fn, "__module__", "").startswith("easyflax.losses"):
+            self._direction = "down"
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch.
@@ -191,8 +189,8 @@ class LossMetric(MeanMetricWrapper):
 
     _direction = "down"
 
-    def __init__(self, fn: Loss, name: str | None = None, dtype: Any = None):
-        super().__init__(fn, name=name or fn.name, dtype=dtype)
+    def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None):
+        super().__init__(fn, name or _name_of(fn), dtype)
 
     def _values(self, y_true: Any, y_pred: Any) -> jax.Array:
         return self._fn.values(y_true, y_pred)  # type: ignore[attr-defined]
@@ -213,8 +211,7 @@ class FunctionMetric(MeanMetricWrapper):
     _weight_zero_leaves_out = True
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None):
-        name = name or snake_case(getattr(fn, "__name__", type(fn).__name__))
-        super().__init__(fn, name=name, dtype=dtype)
+        super().__init__(fn, name or _name_of(fn), dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch.
@@ -258,5 +255,9 @@ def mean_of(total: Any, count: Any) -> jax.Array:
     return jnp.where(count == 0, 0, total / jnp.where(count == 0, 1, count))
 
 
+def _name_of(fn: Any) -> str:
+    return getattr(fn, "name", None) or getattr(fn, "__name__", None) or snake_case(type(fn).__name__)
+
+
 def _batch_size(y_pred: Any) -> int:
-    return jnp.shape(jax.tree.leaves(y_pred)[0])[0]
+    return np.shape(jax.tree.leaves(y_pred)[0])[0]

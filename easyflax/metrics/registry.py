@@ -1,93 +1,236 @@
-"""From what a user writes (a name, a class, an object, a function) to a metric, with the help of shapes."""
+"""From what a user writes (a name, a class, an object, a configuration, a function) to a metric."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import easyflax.losses as losses
+import easyflax.nnx as nnx
+import easyflax.serialization as serialization
 from easyflax.errors import unknown_name_message
 from easyflax.losses.base import Loss
 from easyflax.losses.shapes import Shape
-from easyflax.metrics import accuracy
+from easyflax.metrics import (
+    accuracy,
+    auc,
+    confusion_matrix,
+    correlation,
+    f_score,
+    iou,
+    margins,
+    operating_point,
+    perplexity,
+    probabilistic,
+    r2_score,
+    reduction,
+    regression,
+    thresholded,
+)
 from easyflax.metrics.base import Metric
 from easyflax.metrics.reduction import FunctionMetric, LossMetric
 from easyflax.naming import snake_case
 
-__all__ = ["MetricSpec", "check", "get"]
+__all__ = ["check", "deserialize", "get", "serialize"]
 
-MetricSpec = str | Metric | type[Metric] | Loss | Callable[[Any, Any], Any]
-
-_BY_NAME: dict[str, type[Metric]] = {
-    snake_case(name): getattr(accuracy, name)
-    for name in accuracy.__all__
-    if name[0].isupper() and name != "Accuracy"
+_FAMILIES = (
+    accuracy,
+    auc,
+    confusion_matrix,
+    correlation,
+    f_score,
+    iou,
+    margins,
+    operating_point,
+    perplexity,
+    probabilistic,
+    r2_score,
+    regression,
+    thresholded,
+)
+_CLASSES: list[type[Metric]] = [
+    *(reduction.Mean, reduction.MeanMetricWrapper, reduction.Sum),
+    *(
+        item
+        for family in _FAMILIES
+        for name in family.__all__
+        if isinstance(item := getattr(family, name), type)
+    ),
+]
+_SHORT_NAMES: dict[str, type[Metric]] = {
+    "bce": probabilistic.BinaryCrossentropy,
+    "kld": probabilistic.KLDivergence,
+    "mae": regression.MeanAbsoluteError,
+    "mape": regression.MeanAbsolutePercentageError,
+    "mse": regression.MeanSquaredError,
+    "msle": regression.MeanSquaredLogarithmicError,
+    "rmse": regression.RootMeanSquaredError,
 }
-_BY_SHAPE = ("accuracy", "acc", "top_k")
+_KNOWN: dict[str, type[Metric]] = (
+    {cls.__name__: cls for cls in _CLASSES}
+    | {snake_case(cls.__name__): cls for cls in _CLASSES}
+    | {name.upper(): cls for name, cls in _SHORT_NAMES.items()}
+    | _SHORT_NAMES
+)
+_BY_SHAPE = ("accuracy", "acc", "top_k", "crossentropy", "ce")
 
 
-def check(spec: MetricSpec) -> None:
+def check(spec: Any) -> None:
     """Raises unless `spec` stands for a metric; the shapes need not be known yet.
 
     Raises:
         ValueError: the name is unknown.
-        TypeError: `spec` is not a name, a metric, a loss or a function.
+        TypeError: `spec` is not a name, a metric, a loss, a configuration or a function.
     """
     if isinstance(spec, str):
-        known = {*_BY_SHAPE, *_BY_NAME, *losses.known_names()}
-        if not {spec.lower(), snake_case(spec)} & known:
-            raise ValueError(unknown_name_message("metric", spec, known))
-    elif not callable(spec) and not isinstance(spec, Metric):
+        if spec.lower() not in _BY_SHAPE:
+            _by_name(spec)
+    elif isinstance(spec, nnx.Metric):
+        raise TypeError(
+            f"A metric was given as an nnx.metrics.{type(spec).__name__}, which is updated by keyword and "
+            "not with labels and outputs; expected an ef.metrics object. Pass for example "
+            "ef.metrics.SparseCategoricalAccuracy(), or update it in a train_step of your own."
+        )
+    elif not callable(spec) and not isinstance(spec, Mapping):
         raise TypeError(
             f"A metric was given as {type(spec).__name__}, expected a name, an ef.metrics object or a "
             "function (y_true, y_pred). Pass for example metrics=['accuracy']."
         )
 
 
-def get(spec: MetricSpec, *, output_shape: Shape, y_shape: Shape, loss: Loss | None = None) -> Metric:
-    """Returns the metric that `spec` stands for.
+def get(
+    identifier: Any,
+    *,
+    output_shape: Shape | None = None,
+    y_shape: Shape | None = None,
+    loss: Loss | None = None,
+) -> Any:
+    """Returns the metric that `identifier` stands for; None for None.
 
     Args:
-        spec: a name as in Keras (`"accuracy"`, `"mae"`, `"SparseCategoricalAccuracy"`, any loss's name), a
-            `Metric` or a subclass of it, a loss, or a function `(y_true, y_pred)` that returns one value a
-            row. `"accuracy"`, `"acc"` and `"top_k"` become the binary, categorical or sparse one by the
-            shapes.
-        output_shape: the shape of the model's output, with its batch axis.
+        identifier: a name as in Keras (`"mae"`, `"AUC"`, `"sparse_categorical_accuracy"`, any loss's name), a
+            configuration (as from `serialize`), a `Metric` or a subclass of it, a loss, or a function
+            `(y_true, y_pred)` that returns one value a row.
+        output_shape: the shape of the model's output, with its batch axis. With it the answer is a metric
+            whatever was given; without, a function is returned as it is. `"accuracy"`, `"acc"`, `"top_k"`,
+            `"crossentropy"` and `"ce"` become the binary, categorical or sparse one by it.
         y_shape: the shape of the labels, likewise.
         loss: the loss of that output; a metric given by name reads logits when the loss does.
 
     Raises:
         ValueError: the name is unknown.
-        TypeError: `spec` is none of these.
+        TypeError: `identifier` is none of these, or a class that needs arguments.
+
+    Examples:
+        >>> get("mse")
+        <MeanSquaredError name=mean_squared_error>
+        >>> get("accuracy", output_shape=(None, 10), y_shape=(None,))
+        <SparseCategoricalAccuracy name=accuracy>
     """
-    check(spec)
-    if isinstance(spec, Metric):
-        return spec
-    if isinstance(spec, str):
-        return _from_name(spec, output_shape, y_shape, bool(loss is not None and loss.from_logits))
-    if isinstance(spec, type) and issubclass(spec, Metric):
-        return spec()
-    if isinstance(spec, Loss):
-        return LossMetric(spec)
-    return FunctionMetric(spec)
+    if identifier is None:
+        return None
+    check(identifier)
+    reads_logits = bool(loss is not None and loss.from_logits)
+    if isinstance(identifier, str):
+        if output_shape is None or y_shape is None:
+            return _named(identifier, reads_logits)
+        metric = _by_shape(identifier.lower(), output_shape, y_shape, reads_logits)
+        metric = metric or _named(identifier, reads_logits)
+        metric.name = identifier
+        return metric
+    if isinstance(identifier, Mapping):
+        identifier = serialization.get_by_name("metric", identifier, _KNOWN)
+    if isinstance(identifier, type):
+        identifier = _made(identifier, {})
+    if isinstance(identifier, Metric) or output_shape is None:
+        return identifier
+    return LossMetric(identifier) if isinstance(identifier, Loss) else FunctionMetric(identifier)
 
 
-def _from_name(name: str, output_shape: Shape, y_shape: Shape, from_logits: bool) -> Metric:
-    key = name.lower()
-    key = key if key in _BY_SHAPE or key in _BY_NAME else snake_case(name)
-    cls = _by_shape(key, output_shape, y_shape) if key in _BY_SHAPE else _BY_NAME.get(key)
-    if cls is None:
-        return LossMetric(losses.as_loss(name).resolve(from_logits=from_logits), name)
-    if cls is accuracy.BinaryAccuracy:
-        return accuracy.BinaryAccuracy(name, threshold=0.0 if from_logits else 0.5)
-    return cls(name=name)
+def serialize(metric: Any) -> Any:
+    """Returns a metric or a function with a name as plain values, from which `deserialize` makes it again.
+
+    Raises:
+        TypeError: a function has no name.
+    """
+    return serialization.serialize(metric)
 
 
-def _by_shape(key: str, output_shape: Shape, y_shape: Shape) -> type[Metric]:
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Returns the metric or function that was serialized, not what it had accumulated.
+
+    Args:
+        config: what `serialize`, here or in Keras, returned, or a name.
+        custom_objects: classes and functions that may be named besides the registered ones.
+
+    Raises:
+        ValueError: the name is unknown.
+        TypeError: a class or function is unknown.
+    """
+    with serialization.custom_object_scope(custom_objects or {}):
+        return get(config)
+
+
+def _named(name: str, reads_logits: bool) -> Any:
+    """Returns a new metric; what can read logits is told whether it does."""
+    found = _by_name(name)
+    if isinstance(found, Loss):
+        return LossMetric(found.resolve(from_logits=reads_logits))
+    if not isinstance(found, type):
+        return FunctionMetric(found)
+    settings: dict[str, Any] = {}
+    if reads_logits and found is accuracy.BinaryAccuracy:
+        settings = {"threshold": 0.0}
+    elif reads_logits and found in _READ_LOGITS:
+        settings = {"from_logits": True}
+    return _made(found, settings)
+
+
+_READ_LOGITS = (
+    auc.AUC,
+    perplexity.Perplexity,
+    probabilistic.BinaryCrossentropy,
+    probabilistic.CategoricalCrossentropy,
+    probabilistic.SparseCategoricalCrossentropy,
+)
+
+
+def _by_name(name: str) -> Any:
+    """Returns the class, function or loss of a name, whose case does not matter."""
+    for known_as in (name, name.lower(), snake_case(name)):
+        found = serialization.get_registered_object(known_as) or _KNOWN.get(known_as)
+        if found is not None:
+            return found
+    if {name.lower(), snake_case(name)} & set(losses.known_names()):
+        return losses.as_loss(name)
+    known = {snake_case(cls.__name__) for cls in _CLASSES} | {
+        *_SHORT_NAMES,
+        *_BY_SHAPE,
+        *losses.known_names(),
+    }
+    raise ValueError(unknown_name_message("metric", name, known))
+
+
+def _by_shape(name: str, output_shape: Shape, y_shape: Shape, reads_logits: bool) -> Metric | None:
     """Keras's rule: one unit is binary; labels without the class axis are indices, else one-hot."""
-    sparse = len(y_shape) < len(output_shape) or y_shape[-1] == 1
-    if key == "top_k":
-        return accuracy.SparseTopKCategoricalAccuracy if sparse else accuracy.TopKCategoricalAccuracy
+    is_sparse = len(y_shape) < len(output_shape) or y_shape[-1] == 1
+    if name in ("crossentropy", "ce"):
+        loss = losses.as_loss(name, output_shape=output_shape, y_shape=y_shape)
+        return LossMetric(loss.resolve(from_logits=reads_logits))
+    if name == "top_k":
+        return accuracy.SparseTopKCategoricalAccuracy() if is_sparse else accuracy.TopKCategoricalAccuracy()
+    if name not in ("accuracy", "acc"):
+        return None
     if len(output_shape) < 2 or output_shape[-1] == 1:
-        return accuracy.BinaryAccuracy
-    return accuracy.SparseCategoricalAccuracy if sparse else accuracy.CategoricalAccuracy
+        return accuracy.BinaryAccuracy(threshold=0.0 if reads_logits else 0.5)
+    return accuracy.SparseCategoricalAccuracy() if is_sparse else accuracy.CategoricalAccuracy()
+
+
+def _made(cls: type, settings: dict[str, Any]) -> Any:
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise TypeError(
+            f"The metric {cls.__name__} was given without arguments, which it needs: {error}. Pass an "
+            f"object, {cls.__name__}(...)."
+        ) from error

@@ -9,18 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from easyflax.losses.shapes import same_rank
 from easyflax.masks import mask_of
 
-__all__ = ["per_row", "same_rank", "with_mask"]
-
-
-def same_rank(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns both with as many axes, where one has a last axis of one element more than the other."""
-    if one.ndim == other.ndim + 1 and one.shape[-1] == 1:
-        return (one, other[..., None]) if other.ndim == 1 else (one[..., 0], other)
-    if other.ndim == one.ndim + 1 and other.shape[-1] == 1:
-        return (one[..., None], other) if one.ndim == 1 else (one, other[..., 0])
-    return one, other
+__all__ = ["per_row", "weights_like", "with_mask"]
 
 
 def with_mask(sample_weight: Any, mask: Any, dtype: DTypeLike) -> Any:
@@ -70,6 +62,28 @@ def per_row(
     weight = _broadcast(name, weight, values.shape)
     values = jnp.where(weight == 0, 0, values * weight)  # what weighs nothing may be infinite
     return _reduce_from(reduce, values, 1), _reduce_from(reduce, weight, 1)
+
+
+def weights_like(name: str, sample_weight: Any, shape: tuple[int, ...]) -> jax.Array | None:
+    """Returns floating weights of a shape; None for none.
+
+    Args:
+        name: of the metric, for messages.
+        sample_weight: None, a number, one weight a row, or one for each element; a last axis of one element
+            may be missing or too many.
+        shape: that of the labels.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    if sample_weight is None:
+        return None
+    weight = jnp.asarray(sample_weight)
+    weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+    while weight.ndim > len(shape) and weight.shape[-1] == 1:
+        weight = weight[..., 0]
+    missing = len(shape) - weight.ndim if weight.ndim else 0
+    return _broadcast(name, weight.reshape(weight.shape + (1,) * missing), shape)
 
 
 def _reduce_from(reduce: Callable[..., jax.Array], array: jax.Array, first: int) -> jax.Array:
