@@ -79,6 +79,7 @@ class History(Callback):
             ValueError: there are no epochs or no such metrics, or the number of axes is another.
         """
         known = list(dict.fromkeys(name.removeprefix("val_") for name in self.history))
+        known.sort(key=lambda name: not name.endswith("loss"))
         names = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
         for name in names:
             if name not in known:

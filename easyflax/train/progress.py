@@ -2,7 +2,7 @@
 
 Progress is drawn at most ten times a second, with the newest logs that have already arrived: it never makes
 the loop wait for the device. `Progress` decides what is shown and when, a display how it looks:
-`progress_bar.py`, `progress_rich.py`, `progress_line.py`.
+`progress_bar.py`, `progress_rich.py`, `progress_notebook.py`, `progress_line.py`.
 """
 
 # ruff: noqa: ARG002  (hooks have Keras's arguments, used or not)
@@ -17,7 +17,10 @@ from typing import Any, Protocol
 
 from easyflax.train.callback import Callback
 from easyflax.train.logs import BatchLogs
+from easyflax.train.progress_bar import BarDisplay, draws_widgets, import_tqdm
 from easyflax.train.progress_line import LineDisplay
+from easyflax.train.progress_notebook import NotebookBar, NotebookRich, is_notebook
+from easyflax.train.progress_rich import RichDisplay
 from easyflax.train.progress_text import Moment
 from easyflax.train.screen import Screen, shared_screen
 
@@ -210,18 +213,16 @@ def make_display(verbose: Any) -> Display:
     Args:
         verbose: as `check_verbose` accepts it, but not 0.
     """
-    watched = _is_watched()
+    notebook = is_notebook()
+    watched = notebook or _is_terminal()
     if verbose == 2 or (verbose == "auto" and not watched):
         return LineDisplay(sys.stdout)
     if not watched:
         return LineDisplay(sys.stdout, _SECONDS_BETWEEN_LINES)
     if verbose == "rich":
-        from easyflax.train.progress_rich import RichDisplay
-
-        return RichDisplay(sys.stdout)
-    from easyflax.train.progress_bar import BarDisplay
-
-    return BarDisplay(sys.stdout)
+        return NotebookRich() if notebook else RichDisplay(sys.stdout)
+    tqdm = import_tqdm()
+    return NotebookBar(tqdm) if draws_widgets(tqdm) else BarDisplay(tqdm, sys.stdout)
 
 
 def check_verbose(verbose: Any) -> Any:
@@ -238,8 +239,8 @@ def check_verbose(verbose: Any) -> Any:
     return verbose
 
 
-def _is_watched() -> bool:
-    """Says whether a line that changes is of use: on a terminal, in a notebook, in PyCharm."""
-    if "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ:
+def _is_terminal() -> bool:
+    """Says whether the last line on the screen can be changed, as on a terminal and in PyCharm."""
+    if "PYCHARM_HOSTED" in os.environ:
         return True
     return hasattr(sys.stdout, "isatty") and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,4 +1,4 @@
-"""Progress as a bar of tqdm: one line of a terminal that changes, or a widget of a notebook."""
+"""Progress as a bar of tqdm: one line of a terminal that changes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,38 @@ from easyflax.train.progress_text import Moment
 _WIDEST_BAR, _NARROWEST_BAR = 20, 5
 
 
+def import_tqdm() -> Any:
+    """Returns the class for this process: of widgets in a notebook that has them, else of lines."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a notebook without ipywidgets
+        from tqdm.auto import tqdm  # slow to import, and not needed by silent runs
+    return tqdm
+
+
+def draws_widgets(tqdm: Any) -> bool:
+    """Says whether the class draws widgets."""
+    return any("notebook" in base.__module__ for base in tqdm.__mro__)
+
+
 class BarDisplay:
     """Draws a bar for each epoch, evaluation or prediction; the line that stays has none.
 
     Args:
-        file: a terminal or the output of a notebook.
+        tqdm: the class.
+        file: a terminal, or what can change its last line as a terminal can.
     """
 
-    def __init__(self, file: TextIO):
-        with warnings.catch_warnings():
-            # In a notebook without ipywidgets there is a warning, and then text instead of a widget.
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm  # slow to import, and not needed by silent runs
+    shares_a_line = True
+
+    def __init__(self, tqdm: Any, file: TextIO):
         self._tqdm = tqdm
         self._file = file
         self._bar: Any = None
-        self.shares_a_line = not any("notebook" in cls.__module__ for cls in tqdm.__mro__)
         self._visible = False
 
     def draw(self, moment: Moment) -> None:
         """Draws the bar."""
-        bar_format = self._line(moment) if self.shares_a_line else _widget(moment)
+        bar_format = _line(moment)
         if self._bar is None:
             self._make(moment, bar_format)
         else:
@@ -41,19 +52,15 @@ class BarDisplay:
 
     def finish(self, moment: Moment) -> None:
         """Replaces the bar by the line that stays."""
-        if self.shares_a_line:
-            last = _plain(moment.last_line(shutil.get_terminal_size().columns - 1))
-        else:
-            last = "{bar}" + _plain(moment.last_line())
+        last = as_format(moment.last_line(shutil.get_terminal_size().columns - 1))
         bar = self._make(moment, last) if self._bar is None else self._bar
-        if self.shares_a_line:
-            bar.ncols, bar.dynamic_ncols = None, False  # the lines are broken already
+        bar.ncols, bar.dynamic_ncols = None, False  # the lines are broken already
         bar.n, bar.bar_format = moment.done, last
         self.close()
 
     def hide(self) -> None:
         """Empties the line, until the bar is drawn again."""
-        if self._visible and self.shares_a_line:
+        if self._visible:
             self._bar.clear()
         self._visible = False
 
@@ -76,30 +83,27 @@ class BarDisplay:
         )
         return self._bar
 
-    def _line(self, moment: Moment) -> str:
-        """Returns the format of a line that fits the terminal: the values stay longest, the bar gives way."""
-        columns = shutil.get_terminal_size().columns - 1
-        before, after = f"{moment.title} {moment.count} ", _after(moment)
+
+def _line(moment: Moment) -> str:
+    """Returns the format of a line that fits the terminal: the values stay longest, the bar gives way."""
+    columns = shutil.get_terminal_size().columns - 1
+    before, after = f"{moment.title} {moment.count} ", after_the_bar(moment)
+    room = columns - len(before) - len(after) - len("|| ")
+    if room < _NARROWEST_BAR:
+        after = " - ".join([moment.clock, *moment.words])
         room = columns - len(before) - len(after) - len("|| ")
-        if room < _NARROWEST_BAR:
-            after = " - ".join([moment.clock, *moment.words])
-            room = columns - len(before) - len(after) - len("|| ")
-        if moment.total is None or room < _NARROWEST_BAR:
-            return _plain(_cut(before + after, columns))
-        return f"{_plain(before)}|{{bar:{min(room, _WIDEST_BAR)}}}| {_plain(after)}"
+    if moment.total is None or room < _NARROWEST_BAR:
+        return as_format(_cut(before + after, columns))
+    return f"{as_format(before)}|{{bar:{min(room, _WIDEST_BAR)}}}| {as_format(after)}"
 
 
-def _after(moment: Moment) -> str:
+def after_the_bar(moment: Moment) -> str:
+    """Returns time, pace and values."""
     return " - ".join(part for part in (moment.clock, moment.pace, *moment.words) if part)
 
 
-def _widget(moment: Moment) -> str:
-    """Returns the format around the bar of a notebook, which has a width of its own."""
-    return f"{_plain(moment.title)} {moment.count} {{bar}} {_plain(_after(moment))}"
-
-
-def _plain(text: str) -> str:
-    """Returns text as a format that yields it."""
+def as_format(text: str) -> str:
+    """Returns a format of tqdm that yields the text."""
     return text.replace("{", "{{").replace("}", "}}")
 
 

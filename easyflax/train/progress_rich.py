@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, TextIO
 
 from easyflax.train.progress_text import Moment, duration, packed, spelled
@@ -12,21 +11,22 @@ class RichDisplay:
     """Draws a bar for each epoch, evaluation or prediction, and leaves a line of it.
 
     Args:
-        file: a terminal or the output of a notebook.
+        file: a terminal.
     """
+
+    shares_a_line = True
 
     def __init__(self, file: TextIO):
         from rich.console import Console
 
         self._console = Console(file=file, highlight=False)
         self._live: Any = None
-        self.shares_a_line = not self._console.is_jupyter
 
     def draw(self, moment: Moment) -> None:
         """Draws the bar and the values."""
         from rich.live import Live
 
-        drawn = _running(moment, self._console.width)
+        drawn = running(moment, self._console.width)
         if self._live is not None:
             self._live.update(drawn, refresh=True)
             return
@@ -38,15 +38,12 @@ class RichDisplay:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        with warnings.catch_warnings():
-            # In a notebook without ipywidgets there is a warning, and only the last line is shown.
-            warnings.simplefilter("ignore")
-            self._live.start(refresh=True)
+        self._live.start(refresh=True)
 
     def finish(self, moment: Moment) -> None:
         """Replaces the bar by the line that stays."""
         self.hide()
-        self._console.print(_finished(moment, self._console.width))
+        self._console.print(finished(moment, self._console.width))
 
     def hide(self) -> None:
         """Takes the bar away, until it is drawn again."""
@@ -61,7 +58,8 @@ class RichDisplay:
             self.hide()
 
 
-def _running(moment: Moment, columns: int) -> Any:
+def running(moment: Moment, columns: int) -> Any:
+    """Returns the bar of a moment, with the values below it."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -74,7 +72,8 @@ def _running(moment: Moment, columns: int) -> Any:
     return Group(row, _lines(_values(moment), columns)) if moment.words else row
 
 
-def _finished(moment: Moment, columns: int) -> Any:
+def finished(moment: Moment, columns: int) -> Any:
+    """Returns the line that stays."""
     from rich.text import Text
 
     count = f" {moment.done}/{moment.total or moment.done}" if moment.done else ""
