@@ -48,6 +48,7 @@ _NAMESPACES = (
     "constraints",
     "losses",
     "metrics",
+    "optimizers.schedules",
     "optimizers",
     "random",
     "layers",
@@ -253,7 +254,7 @@ def _serialize_object(value: Any) -> dict[str, Any]:
 def _named(target: Any, class_name: str, config: Any) -> dict[str, Any]:
     """The four keys of Keras; the public module for what is public here."""
     module, registered_name = target.__module__, get_registered_name(target)
-    public = ".".join(module.split(".")[:2])
+    public = _public_module(module)
     if _find_public(public, target.__name__) is target:
         module = public
         registered_name = target.__name__ if class_name == "function" else None
@@ -262,16 +263,28 @@ def _named(target: Any, class_name: str, config: Any) -> dict[str, Any]:
     return {"module": module, "class_name": class_name, "config": config, "registered_name": registered_name}
 
 
+def _public_module(module: str) -> str:
+    """Returns the module that a class or function is public in, where it is one of this package."""
+    root, _, rest = module.partition(".")
+    return f"{root}.{_namespace(rest) or rest.partition('.')[0]}".removesuffix(".")
+
+
+def _namespace(module: str) -> str:
+    """Returns the folder that a module without its first part lies in, "" if it is none of `_NAMESPACES`."""
+    module = module.removeprefix("src.")
+    return next((name for name in _NAMESPACES if f"{module}.".startswith(f"{name}.")), "")
+
+
 def _find_public(module: str | None, name: str) -> Any | None:
     """Returns a public class or function of this package by Keras's name of its module and its own name."""
     root, _, rest = (module or "").partition(".")
-    namespace = rest.removeprefix("src.").split(".")[0]
+    namespace = _namespace(rest)
     if root == "builtins":
         candidates: tuple[str, ...] = _NAMESPACES
     elif root not in ("keras", "easyflax"):
         return None
     else:
-        candidates = (namespace,) if namespace in _NAMESPACES else ("models",) if not namespace else ()
+        candidates = (namespace,) if namespace else ("models",) if not rest else ()
     for candidate in candidates:
         try:
             home = import_module(f"easyflax.{candidate}")

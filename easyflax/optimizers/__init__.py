@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from easyflax.optimizers import schedules as schedules
+from easyflax.optimizers.adafactor import Adafactor as Adafactor
 from easyflax.optimizers.adam import Adam as Adam
 from easyflax.optimizers.adam import Adamax as Adamax
 from easyflax.optimizers.adam import AdamW as AdamW
 from easyflax.optimizers.adam import Lamb as Lamb
 from easyflax.optimizers.adam import Nadam as Nadam
 from easyflax.optimizers.base import Optimizer as Optimizer
+from easyflax.optimizers.ftrl import Ftrl as Ftrl
 from easyflax.optimizers.learning_rate import get_learning_rate as get_learning_rate
 from easyflax.optimizers.learning_rate import set_learning_rate as set_learning_rate
 from easyflax.optimizers.mean_squares import Adadelta as Adadelta
@@ -15,6 +18,7 @@ from easyflax.optimizers.mean_squares import Adagrad as Adagrad
 from easyflax.optimizers.mean_squares import RMSprop as RMSprop
 from easyflax.optimizers.momentum import SGD as SGD
 from easyflax.optimizers.momentum import Lion as Lion
+from easyflax.optimizers.muon import Muon as Muon
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer as OptaxOptimizer
 from easyflax.optimizers.registry import deserialize as deserialize
 from easyflax.optimizers.registry import get as get
@@ -26,12 +30,15 @@ from easyflax.optimizers.wrappers import with_clipping as with_clipping
 __all__ = [
     "SGD",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Ftrl",
     "Lamb",
     "Lion",
+    "Muon",
     "Nadam",
     "OptaxOptimizer",
     "Optimizer",
@@ -40,6 +47,7 @@ __all__ = [
     "finalized",
     "get",
     "get_learning_rate",
+    "schedules",
     "serialize",
     "set_learning_rate",
     "with_average",

@@ -21,7 +21,7 @@ from easyflax.optimizers.arguments import (
     refuse_unknown,
 )
 from easyflax.optimizers.learning_rate import LearningRate, as_learning_rate
-from easyflax.optimizers.named_params import array_rows, identity
+from easyflax.optimizers.named_params import Row, array_rows, identity
 from easyflax.optimizers.stateful import Stateful
 from easyflax.serialization import deserialize, serialize
 
@@ -193,17 +193,17 @@ class Optimizer(Stateful):
     def _decays_by_name(self) -> bool:
         return self._undecayed != (frozenset(), None)
 
-    def _weight_decay_of(self, variable: Any, path: str) -> float:
+    def _weight_decay_of(self, row: Row) -> float:
         """Returns the weight decay of a parameter that is not left out."""
-        del variable, path
+        del row
         return self.weight_decay or 0.0
 
     def _decay_rates(self, params: Any) -> jax.Array:
         ids, pattern = self._undecayed
 
-        def rate(row: Any) -> float:
+        def rate(row: Row) -> float:
             is_left_out = identity(row.leaf) in ids or (pattern and re.search(pattern, row.name))
-            return 0.0 if is_left_out else self._weight_decay_of(row.leaf, row.path)
+            return 0.0 if is_left_out else self._weight_decay_of(row)
 
         return jnp.array([rate(row) for row in array_rows(params)], jnp.float32)
 

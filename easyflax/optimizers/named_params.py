@@ -18,6 +18,7 @@ class Row(NamedTuple):
     name: str  # "kernel"
     path: str  # "layers/0/kernel"
     leaf: Any  # the array, or the variable that holds it
+    array: Any
 
 
 def array_rows(params: Any) -> list[Row]:
@@ -31,8 +32,8 @@ def array_rows(params: Any) -> list[Row]:
         parts = [str(_key(key)) for key in keys]
         named = {name: _metadata(leaf, name) for name in ("name", "path")}
         path = named["path"] or "/".join(parts)
-        row = Row(named["name"] or (parts[-1] if parts else ""), path, leaf)
-        rows.extend([row] * len(jax.tree.leaves(leaf)))
+        name = named["name"] or (parts[-1] if parts else "")
+        rows.extend(Row(name, path, leaf, array) for array in jax.tree.leaves(leaf))
     return rows
 
 

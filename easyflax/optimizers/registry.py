@@ -9,17 +9,20 @@ import optax
 
 from easyflax import serialization
 from easyflax.errors import unknown_name_message
+from easyflax.optimizers.adafactor import Adafactor
 from easyflax.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam
 from easyflax.optimizers.base import Optimizer
+from easyflax.optimizers.ftrl import Ftrl
 from easyflax.optimizers.mean_squares import Adadelta, Adagrad, RMSprop
 from easyflax.optimizers.momentum import SGD, Lion
+from easyflax.optimizers.muon import Muon
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer
 
 __all__ = ["OptimizerSpec", "deserialize", "get", "serialize"]
 
 OptimizerSpec = str | Optimizer | type[Optimizer] | optax.GradientTransformation | Mapping[str, Any]
 
-_CLASSES = (SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lamb, Lion, Nadam, RMSprop)
+_CLASSES = (SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, Ftrl, Lamb, Lion, Muon, Nadam, RMSprop)
 _BY_NAME: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["clip_each_by_norm", "descend", "scale_by_adam", "scale_by_adamax", "scale_by_scheduled_nadam"]
+__all__ = [
+    "adam_correction",
+    "clip_each_by_norm",
+    "descend",
+    "map_to_several",
+    "scale_by_adam",
+    "scale_by_adamax",
+    "scale_by_scheduled_nadam",
+]
 
 
 def descend(learning_rate: jax.Array | float) -> optax.GradientTransformation:
@@ -66,8 +75,7 @@ def scale_by_adam(b1: float, b2: float, eps: float, *, amsgrad: bool) -> optax.G
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else None
-        step = count.astype(jnp.float32)
-        correction = jnp.sqrt(1 - b2**step) / (1 - b1**step)
+        correction = adam_correction(b1, b2, count)
         updates = jax.tree.map(
             lambda grad, mu, nu: (mu * correction / (jnp.sqrt(nu) + eps)).astype(grad.dtype),
             updates,
@@ -77,6 +85,12 @@ def scale_by_adam(b1: float, b2: float, eps: float, *, amsgrad: bool) -> optax.G
         return updates, AdamState(count, mu, nu, nu_max)
 
     return optax.GradientTransformation(init, update)
+
+
+def adam_correction(b1: float, b2: float, count: jax.Array) -> jax.Array:
+    """Returns what corrects the quotient of the two running means of Adam for their beginning at zero."""
+    step = count.astype(jnp.float32)
+    return jnp.sqrt(1 - b2**step) / (1 - b1**step)
 
 
 def scale_by_adamax(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -141,3 +155,10 @@ def scale_by_scheduled_nadam(
         return jax.tree.map(direction, updates, mu, nu_hat), NadamState(count, product, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def map_to_several(number: int, function: Callable[..., tuple[Any, ...]], *trees: Any) -> tuple[Any, ...]:
+    """Returns a tree of each of the `number` values that `function` returns for each leaf of `trees`."""
+    structure = jax.tree.structure(trees[0])
+    rows = [function(*leaves) for leaves in zip(*map(structure.flatten_up_to, trees), strict=True)]
+    return tuple(structure.unflatten([row[column] for row in rows]) for column in range(number))

@@ -1,5 +1,6 @@
 """Keras as the oracle: twenty steps with the same gradients, or on the same loss, end in the same place."""
 
+import inspect
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -13,9 +14,17 @@ import pytest
 
 import easyflax.optimizers as optimizers
 
+# Of Keras, when it reads a variable into a configuration.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 STEPS = 20
 RNG = np.random.default_rng(0)
-START = {"kernel": RNG.normal(size=(4, 3)).astype("float32"), "bias": np.zeros(3, "float32")}
+START = {
+    "kernel": RNG.normal(size=(4, 3)).astype("float32"),
+    "bias": np.zeros(3, "float32"),
+    "embeddings": RNG.normal(size=(2, 5)).astype("float32"),
+    "conv": RNG.normal(size=(2, 3, 2)).astype("float32"),
+}
 GRADS = [
     {name: RNG.normal(size=w.shape).astype("float32") for name, w in START.items()} for _ in range(STEPS)
 ]
@@ -57,6 +66,24 @@ CASES = [
     ("Lion", {"weight_decay": 0.01}),
     ("Adagrad", {"learning_rate": 0.1}),
     ("Adadelta", {"learning_rate": 1.0}),
+    ("Adafactor", {"learning_rate": 0.1}),
+    ("Adafactor", {"learning_rate": 0.5, "clip_threshold": 0.5, "weight_decay": 0.1, "relative_step": False}),
+    ("Ftrl", {"learning_rate": 0.1}),
+    (
+        "Ftrl",
+        {
+            "learning_rate": 0.5,
+            "learning_rate_power": -0.7,
+            "l1_regularization_strength": 0.05,
+            "l2_regularization_strength": 0.1,
+            "l2_shrinkage_regularization_strength": 0.1,
+            "beta": 0.2,
+            "weight_decay": 0.1,
+        },
+    ),
+    ("Muon", {"learning_rate": 0.01}),
+    ("Muon", {"learning_rate": 0.01, "nesterov": False, "rms_rate": None, "adam_weight_decay": 0.1}),
+    ("Muon", {"learning_rate": 0.01, "weight_decay": None, "adam_lr_ratio": 0.5, "ns_steps": 3}),
 ]
 
 
@@ -73,7 +100,7 @@ def _ours(optimizer, grads=GRADS, change=None):
 
 
 def _keras(optimizer, grads=GRADS, change=None):
-    variables = {name: keras.Variable(value) for name, value in START.items()}
+    variables = {name: keras.Variable(value, name=name) for name, value in START.items()}
     optimizer.build(list(variables.values()))
     apply = jax.jit(optimizer.stateless_apply)
     params = [variable.value for variable in variables.values()]
@@ -96,8 +123,74 @@ def test_twenty_steps_end_where_kerass_end(name, arguments):
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6, atol=1e-6)
 
 
+NAMES = sorted({name for name, _ in CASES})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_has_kerass_keys_and_loads_there_and_here(name):
+    arguments = dict(
+        CASES[[name for name, _ in CASES].index(name)][1], learning_rate=0.25, clipnorm=2.0, name="mine"
+    )
+    ours, theirs = (getattr(lib, name)(**arguments) for lib in (optimizers, keras.optimizers))
+    assert ours.get_config() == theirs.get_config()
+    again = optimizers.deserialize(keras.optimizers.serialize(theirs))
+    assert type(again) is type(ours)
+    assert again.get_config() == ours.get_config()
+    assert optimizers.get(optimizers.serialize(ours)).get_config() == ours.get_config()
+    assert optimizers.serialize(ours) == {
+        **keras.optimizers.serialize(theirs),
+        "module": "easyflax.optimizers",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arguments_have_kerass_names_and_defaults(name):
+    def defaults(cls):
+        config = cls().get_config()
+        return {key: value for key, value in config.items() if key not in ("name", "learning_rate")}
+
+    ours, theirs = getattr(optimizers, name), getattr(keras.optimizers, name)
+    assert defaults(ours) == defaults(theirs)
+    own = [key for key in inspect.signature(ours).parameters if key not in ("common", "unknown")]
+    assert own == list(inspect.signature(theirs).parameters)[: len(own)]
+
+
+@pytest.mark.parametrize("change", [{}, {"gradient_accumulation_steps": 3}], ids=["each", "accumulated"])
+def test_a_schedule_is_followed_as_in_keras(change):
+    def make(lib):
+        schedule = lib.schedules.ExponentialDecay(0.5, decay_steps=2, decay_rate=0.7)
+        return lib.SGD(schedule, momentum=0.5, name="mine", **change)
+
+    ours, theirs = _ours(make(optimizers)), _keras(make(keras.optimizers))
+    for key in START:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6, atol=1e-6)
+    config = keras.optimizers.serialize(make(keras.optimizers))
+    assert optimizers.get(config).get_config() == make(optimizers).get_config()
+
+
+def test_what_is_left_out_of_weight_decay_is_as_in_keras():
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "conv"])
+    mine = optimizers.AdamW(0.1, weight_decay=0.5)
+    mine.exclude_from_weight_decay(var_names=["bias", "conv"])
+    ours, theirs = _ours(mine), _keras(optimizer)
+    for key in START:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6, atol=1e-6)
+
+
+def test_muon_leaves_named_layers_to_adamw_as_keras_does():
+    both = [
+        lib.Muon(0.01, exclude_layers=["kern"], exclude_embeddings=False)
+        for lib in (optimizers, keras.optimizers)
+    ]
+    ours, theirs = _ours(both[0]), _keras(both[1])
+    for key in START:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    "name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "lion", "lamb"]
+    "name",
+    ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "lion", "lamb", "ftrl"],
 )
 def test_a_name_has_kerass_defaults(name):
     theirs = _keras({"lamb": keras.optimizers.Lamb}.get(name, lambda: keras.optimizers.get(name))())
