@@ -52,6 +52,10 @@ def as_source(
       callables that return one of these, read in their own order. All but generators and iterators begin
       anew for each pass.
 
+    All but arrays are read in a thread of their own, two batches ahead, while the device computes: what makes
+    them must not use the model that trains on them. How many batches a generator has cannot be known: without
+    `steps`, one that never ends is read for ever.
+
     Args:
         x: the data; or of arrays, the inputs.
         y: targets for `x`, if those are arrays. For data that are dicts of columns, names of columns (see

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -103,6 +104,12 @@ class StreamSource:
     def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`."""
         self._next_epoch = number + 1
+        if not self._repeats and self._has_given and self.is_exhausted:
+            warnings.warn(
+                f"{self._to_batch.caller}: {self._stream.kind} was read to its end and cannot begin anew: "
+                f"there is nothing left. Pass data that can, such as a function that returns a new iterator.",
+                stacklevel=2,
+            )
         if (steps is None or not self._repeats) and self._is_begun and self._stream.is_restartable:
             self._close()
         items = Prefetch(self._read(number, steps))
@@ -186,8 +193,9 @@ class StreamSource:
     def _keep(self, items: Prefetch[Item]) -> None:
         """Stops reading; what was read and not given is for the next epoch."""
         left = items.close()
-        if items.is_reading:  # and holds the iterator: it is left to the thread
+        if items.is_reading:  # the iterator is left to the thread, which may never come back from it
             self._close()
+            self._has_ended = True
         else:
             self._pending.extendleft(reversed(left))
 

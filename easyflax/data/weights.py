@@ -73,7 +73,7 @@ def check_class_weight(class_weight: Any) -> None:
             f"its weight. Pass for example class_weight={{0: 1.0, 1: 5.0}}."
         )
     for label, weight in class_weight.items():
-        if not isinstance(label, numbers.Integral) or isinstance(label, bool):
+        if not isinstance(label, numbers.Real) or isinstance(label, bool) or float(label) % 1:
             raise ValueError(
                 f"class_weight has the key {label!r}, expected the numbers of classes. Pass for example "
                 f"class_weight={{0: 1.0, 1: 5.0}}."

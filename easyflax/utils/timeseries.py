@@ -109,8 +109,9 @@ def timeseries_dataset_from_array(
         count = min(count, len(targets))
     if count < 1:
         raise ValueError(
-            f"No window of {sequence_length} steps, {sampling_rate} apart, lies within the {end - begin} steps "
-            f"of the series with its targets, expected at least one. Pass a longer series or shorter windows."
+            f"No window of {sequence_length} steps, {sampling_rate} apart, lies within the "
+            f"{end - begin} steps of the series with its targets, expected at least one. Pass a "
+            f"longer series or shorter windows."
         )
     starts = np.arange(0, count, sequence_stride)
     if shuffle:

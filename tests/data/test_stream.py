@@ -273,3 +273,41 @@ def test_reading_goes_on_where_the_state_was_taken(steps):
     second.set_state(state)
     assert second.state() == state
     assert _numbers(second.epoch(1, None if steps is None else 1)) == rest
+
+
+# -- when there is no good end
+
+
+def test_a_validation_that_has_nothing_left_says_so():
+    source = as_source(_batches(2), caller="validation")
+    assert _numbers(source.epoch(0)) == [0, 1]
+    with pytest.warns(
+        UserWarning, match=r"validation: a generator was read to its end and cannot begin anew"
+    ):
+        assert _numbers(source.epoch(0)) == []
+
+
+def test_a_generator_that_does_not_come_back_is_left_alone(monkeypatch):
+    monkeypatch.setattr("easyflax.data.prefetch.SECONDS_TO_STOP", 0.05)
+    release = threading.Event()
+
+    def data():
+        yield X, Y
+        release.wait(10)
+        yield X, Y
+
+    source = as_source(data())
+    batches = source.epoch(0)
+    next(batches)
+    batches.close()
+    assert source.is_exhausted
+    release.set()
+
+
+def test_an_exception_in_the_loop_ends_the_thread():
+    def train(source):
+        for _ in source.epoch(0):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(as_source(_batches(100)))

@@ -16,6 +16,10 @@ def test_rows_weigh_what_their_class_weighs_and_one_by_default(y):
     assert weights.tolist() == [2.5, 1, 0]
 
 
+def test_classes_may_be_whole_numbers_of_any_type():
+    assert weights_of_classes(np.array([0, 1]), {0.0: 2, np.float32(1): 3, np.int64(4): 5}).tolist() == [2, 3]
+
+
 def test_many_classes_cost_no_loop_over_rows():
     y = np.random.default_rng(0).integers(0, 7, 1000)
     table = {label: label / 2 for label in range(7)}
@@ -27,6 +31,7 @@ def test_many_classes_cost_no_loop_over_rows():
     [
         (np.zeros(3), [1, 2], r"class_weight is a list, expected a dict.*Pass for example"),
         (np.zeros(3), {"a": 1.0}, r"class_weight has the key 'a', expected the numbers of classes"),
+        (np.zeros(3), {0.5: 1.0}, r"class_weight has the key 0\.5, expected the numbers of classes"),
         (np.zeros(3), {0: -1.0}, r"class_weight\[0\] is -1\.0, expected a finite number of at least 0"),
         (np.zeros(3), {0: "2"}, r"class_weight\[0\] is '2', expected a finite number"),
         (np.zeros(3), {0: float("nan")}, r"class_weight\[0\] is nan, expected a finite number"),
