@@ -1,4 +1,4 @@
-"""From the numbers that `fit` takes to a plan, checked."""
+"""The numbers that `compile` and `fit` take, checked."""
 
 from __future__ import annotations
 
@@ -6,33 +6,8 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from easyflax.data import ArraySource
-from easyflax.train.loop import Plan, Validation
 
-
-def plan_epochs(
-    source: ArraySource,
-    epochs: int,
-    initial_epoch: int,
-    steps_per_epoch: int | None,
-    validation: Validation | None,
-) -> Plan:
-    """Returns what a fit with these arguments is to do.
-
-    Raises:
-        ValueError: a number is none, or too small.
-    """
-    steps = source.num_batches if steps_per_epoch is None else steps_per_epoch
-    return Plan(
-        source,
-        steps_per_epoch=check_count("steps_per_epoch", steps, 1),
-        epochs=check_count("epochs", epochs, 1),
-        initial_epoch=check_count("initial_epoch", initial_epoch, 0),
-        validation=validation,
-    )
-
-
-def check_count(name: str, value: int, least: int) -> int:
+def check_count(name: str, value: int, least: int, call: str = "fit") -> int:
     """Returns `value` as an int.
 
     Raises:
@@ -40,10 +15,32 @@ def check_count(name: str, value: int, least: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(
-            f"fit: {name} is {value!r}, expected an integer of at least {least}. Pass for example "
+            f"{call}: {name} is {value!r}, expected an integer of at least {least}. Pass for example "
             f"{name}={max(least, 1)}."
         )
     return int(value)
+
+
+def check_count_or_none(name: str, value: int | None, call: str = "fit") -> int | None:
+    """Returns `value` as an int of at least 1, or None.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return None if value is None else check_count(name, value, 1, call)
+
+
+def check_seed(seed: int) -> int:
+    """Returns `seed`.
+
+    Raises:
+        ValueError: it is no integer of at least 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(
+            f"compile: seed is {seed!r}, expected an integer of at least 0. Pass for example seed=0."
+        )
+    return seed
 
 
 def validation_epochs(validation_freq: int | Collection[int]) -> Callable[[int], bool]:

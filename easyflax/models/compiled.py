@@ -2,135 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 
-import easyflax.losses
-import easyflax.metrics
-import easyflax.optimizers
-from easyflax.data import ArraySource, Batch, as_batches
+import easyflax.optimizers as optimizers
+from easyflax.data import ArraySource, Batch, Source
 from easyflax.distribution import DataParallel
 from easyflax.metrics import Metric
-from easyflax.models.arguments import validation_epochs
+from easyflax.models.arguments import check_count, check_seed, validation_epochs
 from easyflax.models.by_structure import ByStructure
+from easyflax.optimizers import Optimizer
 from easyflax.train.binding import Binding
+from easyflax.train.compiled_loss import LossSpec
+from easyflax.train.compiled_metrics import MetricsSpec
+from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.engine import Engine
 from easyflax.train.loop import Validation
-from easyflax.train.objective import build_objective
-from easyflax.train.session import CompiledSteps
+from easyflax.train.objective import Named, build_objective, objective_without_outputs
+from easyflax.train.own_steps import OwnSteps
+from easyflax.train.step import Objective
+from easyflax.train.trial import build_what_waits, try_step
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model as the steps see it.
+
+    Attributes:
+        binding: its variables.
+        output_names: what it calls its outputs, None if nothing.
+        overridden: the methods of its own that make steps, see `own_steps.OVERRIDABLE`.
+        can_be_called: whether it says what a call does.
+        model: itself; only what is to be built in it is changed.
+    """
+
+    binding: Binding
+    output_names: Sequence[str] | None
+    overridden: frozenset[str]
+    can_be_called: bool
+    model: Any
 
 
 class Compiled:
     """A model's training configuration, with everything that was compiled for it.
 
     Args:
-        optimizer: a name, or an optax transformation.
-        loss: a name, a `Loss`, or a function `(y_true, y_pred)`.
-        metrics: a list of names, `Metric`s and functions, or None.
+        optimizer: what `optimizers.get` takes.
+        loss: names, losses and functions in any nesting, or None.
+        loss_weights: numbers, nested likewise.
+        metrics: names, metrics and functions in any nesting, or None.
+        weighted_metrics: likewise.
+        eager: whether nothing is compiled.
+        steps_per_execution: steps of one dispatch.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
 
     Raises:
-        ValueError: a name is unknown, or there is no loss.
+        ValueError: a name is unknown.
 
     Attributes:
+        optimizer: of the model.
+        loss: as given.
         engine: runs the steps and keeps the optimizer state.
-        metrics: the metrics in use, empty before data is seen.
+        steps: those that ran last, None before data is seen.
     """
 
-    def __init__(self, optimizer: Any, loss: Any, metrics: Any, seed: int, distribution: DataParallel | None):
-        if loss is None:
-            raise ValueError(
-                "compile: loss is None, expected a name, a Loss or a function (y_true, y_pred). Pass for "
-                "example loss='sparse_categorical_crossentropy' for classes numbered from 0, or loss='mse' "
-                "for numbers."
-            )
-        self.seed = _checked_seed(seed)
-        self.engine = Engine(
-            easyflax.optimizers.get(optimizer).transformation, distribution or DataParallel()
+    def __init__(
+        self,
+        optimizer: Any,
+        loss: Any = None,
+        *,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        eager: bool = False,
+        steps_per_execution: int = 1,
+        seed: int = 0,
+        distribution: DataParallel | None = None,
+    ):
+        self.optimizer: Optimizer = optimizers.get(optimizer)
+        self.loss = loss
+        self.seed = check_seed(seed)
+        self.eager = eager
+        self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "compile")
+        self.engine = Engine(self.optimizer, distribution or DataParallel())
+        self.named = Named(
+            LossSpec.of(loss, loss_weights),
+            MetricsSpec.of(metrics, "metrics"),
+            MetricsSpec.of(weighted_metrics, "weighted_metrics"),
+            self.optimizer.transformation,
+            self.seed,
         )
-        self.metrics: list[Metric] = []
-        self._loss = easyflax.losses.as_loss(loss)
-        self._metric_specs = _listed(metrics)
-        self._steps = ByStructure[CompiledSteps]()
+        self.steps: CompiledSteps | None = None
+        self._known = ByStructure[CompiledSteps]()
 
-    def steps_for(self, binding: Binding, batch: Batch) -> CompiledSteps:
+    @property
+    def accumulators(self) -> list[Metric]:
+        """The metrics of loss and `compile`, the loss first; empty before data is seen."""
+        return [] if self.steps is None else list(self.steps.objective.scores.accumulators.values())
+
+    def steps_for(self, trained: Trained, batch: Batch) -> CompiledSteps:
         """Returns the steps for data like `batch`: the same ones while neither model nor data change."""
+        make = partial(self._new_steps, trained, batch)
+        self.steps = self._known.get((_signature(batch), trained.binding.graphdef), make)
+        return self.steps
 
-        def make() -> CompiledSteps:
-            objective = build_objective(
-                binding,
-                batch,
-                loss=self._loss,
-                metrics=self._metric_specs,
-                optimizer=self.engine.optimizer,
-                seed=self.seed,
-            )
-            return CompiledSteps(objective, self.engine.layout)
+    def build_lazily(self, trained: Trained, batch: Batch) -> bool:
+        """Builds what the model's own steps build when they first run; says whether there was anything."""
+        if "train_step" not in trained.overridden or not build_what_waits(trained.model):
+            return False
+        trial = try_step(self._own_steps(trained, batch), trained.model, batch)
+        trial.build()
+        return not trial.is_done
 
-        steps = self._steps.get((_signature(batch), binding.graphdef), make)
-        self.metrics = list(steps.objective.metrics.values())
+    def _new_steps(self, trained: Trained, batch: Batch) -> CompiledSteps:
+        if not trained.overridden:
+            objective = build_objective(trained.binding, batch, self.named, trained.output_names)
+            return CompiledSteps(objective, self.engine.layout, eager=self.eager)
+        own, uses_optimizer = self._own_steps(trained, batch), True
+        if "train_step" in trained.overridden:
+            uses_optimizer = try_step(own, trained.model, batch).uses_optimizer
+        return CompiledSteps(
+            own.objective, self.engine.layout, own, eager=self.eager, uses_optimizer=uses_optimizer
+        )
+
+    def _own_steps(self, trained: Trained, batch: Batch) -> OwnSteps:
+        objective = self._own_objective(trained, batch)
+        return OwnSteps(objective, self.named, trained.binding, self.optimizer, trained.overridden)
+
+    def _own_objective(self, trained: Trained, batch: Batch) -> Objective:
+        """Returns the objective of a model with methods of its own, which may not call it on `x` at all."""
+        says_all = "train_step" in trained.overridden
+        if says_all and not (self.named.scores_outputs and trained.can_be_called):
+            return objective_without_outputs(trained.binding, self.named)
+        try:
+            return build_objective(trained.binding, batch, self.named, trained.output_names)
+        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            if not says_all:
+                raise
+            return objective_without_outputs(trained.binding, self.named, error)
+
+    def steps_on(self, trained: Trained, source: Source) -> CompiledSteps:
+        """Returns the steps for the data of `source`; labels are checked."""
+        batch = source.first_batch()
+        if not trained.overridden:
+            _check_targets(self.named, batch)
+        steps = self.steps_for(trained, batch)
+        if steps.own is None:
+            steps.objective.check_labels(source.data if isinstance(source, ArraySource) else batch)
         return steps
-
-    def training_data(
-        self, binding: Binding, x: Any, y: Any, *, batch_size: int | None, shuffle: bool
-    ) -> tuple[ArraySource, CompiledSteps]:
-        """Returns the batches to train on, and the steps for them; labels are checked."""
-        source = as_batches(x, y, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
-        return source, self._checked_steps(binding, source)
-
-    def evaluation_data(
-        self, binding: Binding, x: Any, y: Any, batch_size: int | None
-    ) -> tuple[ArraySource, CompiledSteps]:
-        """Returns the batches to evaluate on, padded if loss and metrics allow it, and the steps for them."""
-        source = as_batches(x, y, batch_size=batch_size)
-        steps = self._checked_steps(binding, source)
-        if steps.objective.row_wise:
-            source = source.padded(multiple_of=self.engine.layout.num_devices)
-        return source, steps
 
     def validation(
-        self,
-        binding: Binding,
-        data: tuple[Any, Any] | None,
-        batch_size: int | None,
-        freq: int | Collection[int],
-    ) -> Validation | None:
-        """Returns how a fit validates on `data`, a pair of inputs and targets; None for no data."""
-        if data is None:
-            return None
-        return Validation(*self.evaluation_data(binding, *data, batch_size), validation_epochs(freq))
+        self, trained: Trained, source: Source, num_steps: int | None, freq: int | Collection[int]
+    ) -> Validation:
+        """Returns how a fit validates on `source`."""
+        return Validation(source, num_steps, self.steps_on(trained, source), validation_epochs(freq))
 
-    def _checked_steps(self, binding: Binding, source: ArraySource) -> CompiledSteps:
-        if source.y is None:
-            raise ValueError(
-                "y is None, expected targets to compute the loss with. Pass y; for an autoencoder pass y=x."
-            )
-        steps = self.steps_for(binding, source.first_batch())
-        steps.objective.check_labels(source.y)
-        return steps
+
+def _check_targets(named: Named, batch: Batch) -> None:
+    if batch.y is None and named.scores_outputs:
+        raise ValueError(
+            "y is None, expected targets to compute the loss with. Pass y; for an autoencoder pass y=x."
+        )
 
 
 def _signature(batch: Batch) -> Any:
     """Returns what the objective depends on: nesting, shapes without the rows, dtypes."""
-    leaves, structure = jax.tree.flatten((batch.x, batch.y))
+    leaves, structure = jax.tree.flatten((batch.x, batch.y, batch.sample_weight))
     return structure, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
-
-
-def _listed(metrics: Any) -> list[Any]:
-    if metrics is None:
-        return []
-    specs = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
-    for spec in specs:
-        easyflax.metrics.check(spec)
-    return specs
-
-
-def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(
-            f"compile: seed is {seed!r}, expected an integer of at least 0. Pass for example seed=0."
-        )
-    return seed

@@ -135,6 +135,16 @@ class Model(Trainer, Layer):
         return "module" in vars(self) and not self._has_own_call
 
     @property
+    def _is_stated(self) -> bool:
+        """Whether the model knows its symbolic inputs and outputs, and so has names for them."""
+        return self._is_wrapper and getattr(self.trained_module, "stated", None) is not None
+
+    @property
+    def _can_be_called(self) -> bool:
+        """Whether there is anything that says what a call does."""
+        return self._is_wrapper or self._has_own_call
+
+    @property
     def trained_module(self) -> Any:
         """What is trained: the module that was given, or the model itself."""
         return vars(self)["module"] if self._is_wrapper else self

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from easyflax import checkpoint
-from easyflax.data import as_batches, split_validation, unpack_validation_data
+from easyflax.data import Batch, Source, as_source, split_validation, unpack_validation_data
 from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.layers.building import build_on, has_unbuilt
-from easyflax.metrics import Metric
-from easyflax.models import weights
-from easyflax.models.arguments import plan_epochs
+from easyflax.models.arguments import check_count, check_count_or_none
 from easyflax.models.by_structure import ByStructure
-from easyflax.models.compiled import Compiled
-from easyflax.models.optimizer_view import OptimizerView
-from easyflax.train.binding import Arrays, Binding
+from easyflax.models.compiled import Compiled, Trained
+from easyflax.models.optimizer_home import OptimizerHome
+from easyflax.models.state_methods import StateMethods
+from easyflax.models.step_methods import StepMethods
+from easyflax.optimizers import Optimizer
+from easyflax.train.binding import Binding
 from easyflax.train.callback_list import CallbackList, Callbacks
+from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
-from easyflax.train.loop import run_epochs, run_evaluation, run_prediction
-from easyflax.train.objective import specs
+from easyflax.train.logs import BatchLogs, in_keras_order
+from easyflax.train.loop import Plan, Validation, run_epochs, run_evaluation, run_prediction
+from easyflax.train.own_steps import current_scope
 from easyflax.train.progress import check_verbose
-from easyflax.train.session import Session
+from easyflax.train.session import Live, Resting, Session
+from easyflax.train.specs import specs
 from easyflax.train.step import predict_step
 
 
@@ -53,7 +56,7 @@ class Run:
         self.is_building = False
 
 
-class Trainer:
+class Trainer(StepMethods, StateMethods):
     """Trains, evaluates and runs `self.trained_module`, in Keras's manner; see `Model`."""
 
     __slots__ = ()
@@ -61,6 +64,8 @@ class Trainer:
     trained_module: Any
     _run: Run
     _require_built: Callable[[str], None]
+    _is_stated: bool
+    _can_be_called: bool
 
     @property
     def stop_training(self) -> bool:
@@ -86,8 +91,13 @@ class Trainer:
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        *,
+        loss_weights: Any = None,
         metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
+        *,
         seed: int = 0,
         distribution: DataParallel | None = None,
     ) -> None:
@@ -96,14 +106,24 @@ class Trainer:
         Args:
             optimizer: a name such as `"adam"`, an `easyflax.optimizers` object, or any optax transformation.
             loss: a name, an `easyflax.losses` object, or a function `(y_true, y_pred)` that returns one value
-                a row, or one for the batch. Cross-entropies by name take probabilities if the model ends in
-                softmax or sigmoid, else logits.
-            metrics: names, `easyflax.metrics` objects and functions.
+                a row, or one for the batch. For several outputs one for all, a list in their order (None for
+                an output that is not trained on), or a dict by their names. Cross-entropies by name take
+                probabilities if the model ends in softmax or sigmoid, else logits. None if the modules add
+                losses themselves, or `train_step` is the model's own.
+            loss_weights: what the losses of several outputs count for in their sum, a list or a dict.
+            metrics: names, `easyflax.metrics` objects and functions `(y_true, y_pred)` in a list; for
+                several outputs a list of lists, or a dict by their names. They leave sample weights aside.
+            weighted_metrics: likewise, but they heed sample weights.
+            run_eagerly: computes step by step in Python, so that one can print values and use a debugger.
+            steps_per_execution: steps of `fit` that go to the device in one dispatch. Hooks of batches are
+                then called once for so many steps, with the number of the first and of the last one.
+            jit_compile: False is `run_eagerly=True`.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
 
         Raises:
-            ValueError: a name is unknown, or there is no loss.
+            TypeError: an argument is of no kind that is listed here.
+            ValueError: a name is unknown, or a number out of range.
             RuntimeError: a `fit` of this model is running.
         """
         if self._session is not None:
@@ -111,11 +131,23 @@ class Trainer:
                 "compile was called within fit of the same model, expected after it. Set what you want to "
                 "change during the fit itself, such as model.optimizer.learning_rate."
             )
-        self._run.compiled = Compiled(optimizer, loss, metrics, seed, distribution)
+        compiled = Compiled(
+            optimizer,
+            loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            eager=run_eagerly or jit_compile is False,
+            steps_per_execution=steps_per_execution,
+            seed=seed,
+            distribution=distribution,
+        )
+        compiled.optimizer.attach(OptimizerHome(compiled.engine, self._binding))
+        self._run.compiled = compiled
 
     def fit(
         self,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         batch_size: int | None = None,
         epochs: int = 1,
@@ -124,9 +156,11 @@ class Trainer:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        *,
+        class_weight: Any = None,
+        sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Collection[int] = 1,
     ) -> History:
@@ -134,17 +168,24 @@ class Trainer:
 
         Args:
             x: inputs, `(rows, ...)`: a NumPy or JAX array, or a nesting of dicts, lists and tuples of them.
-            y: targets, likewise.
+                Or what yields batches `x`, `(x, y)` or `(x, y, sample_weight)`: a grain or tf.data dataset, a
+                torch DataLoader, a generator, any iterable, or a function that returns one. See
+                `easyflax.data.as_source`.
+            y: targets, likewise; None if `x` yields them.
             batch_size: rows of a step, 32 by default; the last batch of an epoch has what is left.
             epochs: the number of the epoch to stop before.
             verbose: 0 silent, 1 a bar, `"rich"` a coloured one, 2 a line an epoch; `"auto"` is 1 where
                 somebody watches, on a terminal or in a notebook, else 2.
             callbacks: see `easyflax.callbacks`.
             validation_split: share of the rows, the last ones, kept for validation.
-            validation_data: `(x_val, y_val)`; goes before `validation_split`.
+            validation_data: `(x_val, y_val)` or `(x_val, y_val, sample_weight_val)`, or what yields batches;
+                goes before `validation_split`.
             shuffle: reads the rows in another order each epoch, by `compile`'s seed and the epoch.
+            class_weight: how much the rows of a class count in the loss, a dict from its number.
+            sample_weight: how much each row counts in the loss, `(rows,)`.
             initial_epoch: the number of the first epoch.
             steps_per_epoch: batches an epoch; the next epoch goes on in the data where this one ended.
+            validation_steps: batches of a validation; all by default.
             validation_batch_size: as `batch_size`, for validation.
             validation_freq: validate every so many epochs, or after the epochs of a list, counted from 1.
 
@@ -157,19 +198,35 @@ class Trainer:
             NonFiniteLossError: the loss became NaN or infinite.
         """
         compiled = self._require_compiled("fit")
-        self._build_for_data(x)
-        binding = Binding(self.trained_module)
-        training, held_out = _with_validation(x, y, validation_split, validation_data)
-        source, steps = compiled.training_data(binding, *training, batch_size=batch_size, shuffle=shuffle)
-        validation_rows = batch_size if validation_batch_size is None else validation_batch_size
-        validation = compiled.validation(binding, held_out, validation_rows, validation_freq)
-        plan = plan_epochs(source, epochs, initial_epoch, steps_per_epoch, validation)
+        epochs = check_count("epochs", epochs, 1)
+        initial_epoch = check_count("initial_epoch", initial_epoch, 0)
+        steps_per_epoch = check_count_or_none("steps_per_epoch", steps_per_epoch)
+        data, held_out = _with_validation((x, y, sample_weight), validation_split, validation_data)
+        source = as_source(
+            *data,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=compiled.seed,
+            steps=steps_per_epoch,
+            class_weight=class_weight,
+        )
+        trained = self._ready_for(source)
+        steps = compiled.steps_on(trained, source)
+        _check_trains(steps)
+        validation = None
+        if held_out is not None:
+            rows = validation_batch_size, batch_size
+            num_steps = check_count_or_none("validation_steps", validation_steps)
+            validation = self._validation(trained, held_out, rows, num_steps, validation_freq)
+        per_dispatch = 1 if compiled.eager else compiled.steps_per_execution
+        plan = Plan(source, steps_per_epoch, epochs, initial_epoch, validation, per_dispatch)
 
-        self.stop_training, self._run.input_specs = False, specs(source.first_batch().x)
-        hooks = self._hooks(callbacks, verbose, plan.epochs, plan.steps_per_epoch, add_history=True)
+        compiled.steps = steps
+        self.stop_training = False
+        hooks = self._hooks(callbacks, verbose, epochs, plan.known_steps, add_history=True)
         hooks.set_validates(validation is not None)
         with hooks.on_screen(), hooks.told_of_exceptions():
-            with between_steps() as interrupts, compiled.engine.session_on(binding, steps) as session:
+            with between_steps() as interrupts, compiled.engine.session_on(trained.binding, steps) as session:
                 hooks.call("on_train_begin", {})
                 logs = run_epochs(
                     session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
@@ -178,39 +235,77 @@ class Trainer:
         assert self.history is not None  # set by the list of callbacks
         return self.history
 
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Does one step of training on one batch.
+
+        Args:
+            x: inputs of the batch, as for `fit`.
+            y: targets.
+            sample_weight: as for `fit`.
+            class_weight: as for `fit`.
+            return_dict: returns a dict by name.
+
+        Returns:
+            loss and metrics of this batch, before the update; in the form that `evaluate` returns them.
+
+        Raises:
+            NotCompiledError: `compile` was not called.
+            ValueError: the shapes or the labels do not fit.
+        """
+        compiled = self._require_compiled("train_on_batch")
+        source = _one_batch((x, y, sample_weight), "train_on_batch", class_weight)
+        trained = self._ready_for(source)
+        steps = compiled.steps_on(trained, source)
+        _check_trains(steps)
+        with compiled.engine.session_on(trained.binding, steps) as session:
+            session.begin_epoch()
+            packed = session.train([source.first_batch()])
+        return self._returned(BatchLogs(packed, steps.log_packing("train")).fetch(), return_dict)
+
     # -- evaluation and prediction
 
     @overload
     def evaluate(
         self,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         batch_size: int | None = None,
         verbose: Any = "auto",
-        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
         callbacks: Callbacks = None,
+        *,
         return_dict: Literal[True],
     ) -> dict[str, float]: ...
 
     @overload
     def evaluate(
         self,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         batch_size: int | None = None,
         verbose: Any = "auto",
-        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> Any: ...  # a float or a list, by the number of metrics; for type checkers either
 
     def evaluate(
         self,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         batch_size: int | None = None,
         verbose: Any = "auto",
-        *,
+        sample_weight: Any = None,
+        steps: int | None = None,
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> float | list[float] | dict[str, float]:
@@ -223,6 +318,8 @@ class Trainer:
             y: targets, as for `fit`.
             batch_size: rows of a step, 32 by default.
             verbose: as for `fit`.
+            sample_weight: how much each row counts in the loss and in weighted metrics.
+            steps: batches to evaluate on; all by default.
             callbacks: whose test hooks are called.
             return_dict: returns a dict by name.
 
@@ -234,25 +331,45 @@ class Trainer:
             ValueError: an argument, the shapes or the labels do not fit.
         """
         compiled = self._require_compiled("evaluate")
-        self._build_for_data(x)
-        binding = self._binding()
-        source, steps = compiled.evaluation_data(binding, x, y, batch_size)
-        layout = compiled.engine.layout
-        hooks = self._hooks(callbacks, verbose, 1, source.num_batches)
-        with hooks.on_screen(), between_steps() as interrupts:
-            logs = run_evaluation(self._arrays(binding, layout), source, steps, hooks, layout, interrupts)
-        values = [logs["loss"], *(logs[name] for name in steps.objective.metrics)]
-        return logs if return_dict else values if len(values) > 1 else values[0]
+        num_steps = check_count_or_none("steps", steps, "evaluate")
+        source = as_source(x, y, sample_weight, batch_size=batch_size, steps=num_steps, caller="evaluate")
+        num_steps = _within_one_pass(source, num_steps)
+        trained = self._ready_for(source)
+        compiled_steps = compiled.steps_on(trained, source)
+        hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
+        with (
+            hooks.on_screen(),
+            between_steps() as interrupts,
+            self._live(trained.binding, compiled.engine.layout) as live,
+        ):
+            logs = run_evaluation(live, source, num_steps, compiled_steps, hooks, interrupts)
+        return self._returned(logs, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """Returns loss and metrics of one batch, in inference mode; see `evaluate`."""
+        self._require_compiled("test_on_batch")
+        source = _one_batch((x, y, sample_weight), "test_on_batch")
+        rows = source.batch_size
+        logs = self.evaluate(x, y, rows, verbose=0, sample_weight=sample_weight, return_dict=True)
+        return self._returned(logs, return_dict)
 
     def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", *, callbacks: Callbacks = None
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Callbacks = None,
     ) -> Any:
         """Returns the outputs for all rows, in order, in inference mode; needs no `compile`.
 
         Args:
-            x: inputs, as for `fit`.
+            x: inputs, as for `fit`; targets that a dataset yields are left alone.
             batch_size: rows of a step, 32 by default.
             verbose: as for `fit`.
+            steps: batches to predict; all by default.
             callbacks: whose predict hooks are called.
 
         Returns:
@@ -261,27 +378,41 @@ class Trainer:
         Raises:
             ValueError: an argument or the shapes do not fit.
         """
-        self._build_for_data(x)
-        binding = self._binding()
+        num_steps = check_count_or_none("steps", steps, "predict")
+        source = as_source(x, batch_size=batch_size, steps=num_steps, caller="predict")
+        num_steps = _within_one_pass(source, num_steps)
+        trained = self._ready_for(source)
         layout = self._run.compiled.engine.layout if self._run.compiled else DataParallel()
-        source = as_batches(x, batch_size=batch_size).padded(multiple_of=layout.num_devices)
-        self._run.input_specs = specs(source.first_batch().x)
-        hooks = self._hooks(callbacks, verbose, 1, source.num_batches)
-        with hooks.on_screen(), between_steps() as interrupts:
-            arrays = self._arrays(binding, layout)
-            return run_prediction(arrays, source, self._predict_step(binding), hooks, layout, interrupts)
+        predict, pads = self._predict_step(trained, source.first_batch())
+        hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
+        with (
+            hooks.on_screen(),
+            between_steps() as interrupts,
+            self._live(trained.binding, layout) as live,
+        ):
+            return run_prediction(live, source, num_steps, predict, hooks, interrupts, pads=pads)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns the outputs for one batch, in inference mode, as NumPy arrays; see `predict`."""
+        return self.predict(x, _one_batch((x, None, None), "predict_on_batch").batch_size, verbose=0)
 
     # -- looking at it
 
     @property
-    def metrics(self) -> list[Metric]:
-        """The metrics in use; empty before the model has seen data."""
-        return list(self._run.compiled.metrics) if self._run.compiled else []
+    def optimizer(self) -> Optimizer:
+        """The optimizer: its learning rate can be read and set, also by a callback."""
+        scope = current_scope()
+        return self._require_compiled("optimizer").optimizer if scope is None else scope.optimizer
 
     @property
-    def optimizer(self) -> OptimizerView:
-        """The optimizer: its learning rate can be read and set, also by a callback."""
-        return OptimizerView(self._require_compiled("optimizer").engine, self._binding)
+    def loss(self) -> Any:
+        """What `compile` was given as `loss`."""
+        return None if self._compiled is None else self._compiled.loss
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._compiled is not None
 
     @property
     def step(self) -> int:
@@ -294,101 +425,11 @@ class Trainer:
             return None
         return self._run.compiled.engine.opt_state(self._binding())
 
-    # -- weights and state, out and in
-
-    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
-        """Writes the weights into one file, frozen ones too, under the names of the layers.
-
-        Args:
-            filepath: of the file. It is in a format of our own, that of safetensors, whatever it is called;
-                `"model.weights.h5"` will do, too.
-            overwrite: whether a file that is there is replaced.
-
-        Raises:
-            FileExistsError: there is one, and it is not to be replaced.
-            ValueError: the model is not built.
-        """
-        self._require_built("save_weights")
-        if not overwrite and os.path.exists(filepath):
-            raise FileExistsError(
-                f"save_weights: {os.fspath(filepath)} exists, expected a new path with overwrite=False. Pass "
-                "another one, or overwrite=True."
-            )
-        checkpoint.save_weights(filepath, weights.by_name(self.trained_module, self._binding()))
-
-    def load_weights(
-        self, filepath: str | os.PathLike[str], skip_mismatch: bool = False, *, by_name: bool = False
-    ) -> None:
-        """Reads weights that `save_weights` of this model wrote, or of another one.
-
-        Args:
-            filepath: of the file.
-            skip_mismatch: leaves weights as they are that the file does not have in their shape, and says so
-                in a warning, instead of raising.
-            by_name: gives each layer the weights of the one of its name, wherever that was in the other
-                model; layers without one stay as they are. By default the whole way to the layer counts.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            CheckpointError: the file is damaged, or no other than `save_weights` wrote it.
-            ValueError: names or shapes differ, or the model is not built.
-        """
-        self._require_built("load_weights")
-        arrays = checkpoint.load_weights(filepath)
-        weights.set_from_file(
-            self.trained_module, self._binding(), arrays, skip_mismatch=skip_mismatch, by_name=by_name
-        )
-
-    def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
-        """Returns everything that training changes, as nested dicts of arrays that it never deletes.
-
-        Args:
-            weights_only: leaves out random streams, optimizer and step count.
-
-        Returns:
-            `{"params": {path: array}, "other": {path: array}}`, frozen parameters among the params, and
-            `"opt_state"` and `"counters": {"step": int32}`.
-
-        Raises:
-            NotCompiledError: without `weights_only`, `compile` was not called.
-        """
-        binding = self._binding()
-        variables = weights.by_path(binding, with_rngs=not weights_only)
-        params = binding.params.keys() | binding.frozen.keys()
-        state: dict[str, Any] = {
-            "params": {name: value for name, value in variables.items() if name in params},
-            "other": {name: value for name, value in variables.items() if name not in params},
-        }
-        if weights_only:
-            return state
-        engine = self._require_compiled("get_state").engine
-        state["opt_state"] = engine.layout.copy_home(engine.opt_state(binding))
-        state["counters"] = {"step": jnp.asarray(engine.steps_done, jnp.int32)}
-        return state
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Sets what `get_state` returned, with or without `weights_only`; also within a fit.
-
-        Raises:
-            ValueError: it is of another model.
-        """
-        binding = self._binding()
-        weights.set_all(binding, {**state["params"], **state["other"]}, "set_state")
-        if "opt_state" in state:
-            engine = self._require_compiled("set_state").engine
-            engine.set_opt_state(state["opt_state"], binding)
-            engine.steps_done = int(state["counters"]["step"])
-
-    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.
-
-        Raises:
-            CheckpointError: there is none, or it is of another model.
-        """
-        saved = checkpoint.newest(path)
-        self.set_state(saved.restore(self.get_state(weights_only=saved.metadata["weights_only"])))
-
     # -- what the methods above share
+
+    @property
+    def _compiled(self) -> Compiled | None:
+        return self._run.compiled
 
     def _require_compiled(self, call: str) -> Compiled:
         if self._run.compiled is None:
@@ -399,27 +440,76 @@ class Trainer:
             )
         return self._run.compiled
 
-    def _build_for_data(self, x: Any) -> None:
-        if has_unbuilt(self.trained_module):
-            build_on(self.trained_module, as_batches(x).first_batch().x)
+    def _ready_for(self, source: Source) -> Trained:
+        """Builds what has no weights yet, and returns the model as the steps see it."""
+        batch = source.first_batch()
+        self._run.input_specs = specs(batch.x)
+        trained = self._trained()
+        if has_unbuilt(self.trained_module) and trained.can_be_called:
+            build_on(self.trained_module, batch.x)
+            trained = self._trained()
+        while trained.overridden and self._run.compiled and self._run.compiled.build_lazily(trained, batch):
+            trained = self._trained()
+        return trained
+
+    def _trained(self) -> Trained:
+        output_names = getattr(self, "output_names", None) if self._is_stated else None
+        return Trained(self._binding(), output_names, self._overridden, self._can_be_called, self)
 
     @property
     def _session(self) -> Session | None:
         return self._run.compiled.engine.session if self._run.compiled else None
 
     def _binding(self) -> Binding:
-        return self._session.binding if self._session else Binding(self.trained_module)
-
-    def _arrays(self, binding: Binding, layout: DataParallel) -> Callable[[], tuple[Arrays, Arrays]]:
         if self._session:
-            return self._session.arrays
-        placed = layout.put_state(binding.arrays())
-        return lambda: placed
+            return self._session.binding
+        if self._overridden:
+            module: Any = self
+            return Binding(module, "module" if self.trained_module is not self else None)
+        return Binding(self.trained_module)
 
-    def _predict_step(self, binding: Binding) -> Callable[..., Any]:
-        return self._run.predict_steps.get(
-            binding.graphdef, lambda: jax.jit(partial(predict_step, binding.apply))
+    @contextmanager
+    def _live(self, binding: Binding, layout: DataParallel) -> Iterator[Live]:
+        """Gives what holds the arrays: the running fit, or the model itself."""
+        if self._session:
+            yield self._session
+            return
+        resting = Resting(binding, layout)
+        yield resting
+        resting.close()
+
+    def _validation(
+        self,
+        trained: Trained,
+        data: tuple[Any, Any, Any],
+        rows: tuple[int | None, int | None],
+        num_steps: int | None,
+        freq: int | Collection[int],
+    ) -> Validation:
+        source = as_source(
+            *data, batch_size=rows[0], fallback_batch_size=rows[1], steps=num_steps, caller="validation"
         )
+        num_steps = _within_one_pass(source, num_steps)
+        return self._require_compiled("fit").validation(trained, source, num_steps, freq)
+
+    def _predict_step(self, trained: Trained, batch: Batch) -> tuple[Callable[..., Any], bool]:
+        """Returns the jitted step, and whether batches may be filled up for it."""
+        compiled = self._run.compiled
+        if "predict_step" in trained.overridden:
+            own = self._require_compiled("predict")._own_steps(trained, batch)
+            return self._run.predict_steps.get(trained.binding.graphdef, lambda: jax.jit(own.predict)), False
+        make = partial(partial, predict_step, trained.binding.apply)
+        if compiled is not None and compiled.eager:
+            return make(), True
+        return self._run.predict_steps.get(trained.binding.graphdef, lambda: jax.jit(make())), True
+
+    def _returned(self, logs: dict[str, Any], return_dict: bool) -> Any:
+        """Returns logs in the form that was asked for."""
+        if return_dict:
+            return in_keras_order(logs)
+        names = [name for name in self.metrics_names if name in logs]
+        values = [logs[name] for name in [*names, *sorted(logs.keys() - set(names))]]
+        return values if len(values) > 1 else values[0]
 
     def _hooks(
         self, callbacks: Callbacks, verbose: Any, epochs: int, steps: int | None, *, add_history: bool = False
@@ -429,12 +519,32 @@ class Trainer:
 
 
 def _with_validation(
-    x: Any, y: Any, fraction: float, data: Any
-) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
-    """Returns the pair to train on, and the pair to validate on or None."""
-    if data is not None:
-        return (x, y), unpack_validation_data(data)[:2]
+    data: tuple[Any, Any, Any], fraction: float, validation_data: Any
+) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any] | None]:
+    """Returns what to train on, and what to validate on or None: inputs, targets, sample weights."""
+    if validation_data is not None:
+        return data, unpack_validation_data(validation_data)
     if fraction:
-        training, held_out = split_validation(x, y, None, fraction)
-        return training[:2], held_out[:2]
-    return (x, y), None
+        return split_validation(*data, fraction)
+    return data, None
+
+
+def _one_batch(data: tuple[Any, Any, Any], caller: str, class_weight: Any = None) -> Source:
+    """Returns a source whose only batch is all of the data."""
+    rows = max((np.shape(leaf)[0] for leaf in jax.tree.leaves(data[0]) if np.ndim(leaf)), default=1)
+    return as_source(*data, batch_size=max(rows, 1), class_weight=class_weight, caller=caller)
+
+
+def _within_one_pass(source: Source, num_steps: int | None) -> int | None:
+    if num_steps is None or source.num_batches is None:
+        return num_steps
+    return min(num_steps, source.num_batches)
+
+
+def _check_trains(steps: CompiledSteps) -> None:
+    if steps.own is None and not steps.objective.has_loss:
+        raise ValueError(
+            "compile: loss is None, expected a name, a Loss or a function (y_true, y_pred), since no module "
+            "adds a loss. Pass for example loss='sparse_categorical_crossentropy' for classes numbered from "
+            "0, or loss='mse' for numbers."
+        )

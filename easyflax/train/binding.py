@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,9 +28,28 @@ from easyflax.interop.flax_nnx import refresh_mirrors, sync_mirrors
 from easyflax.layers.calling import mode_arguments
 from easyflax.layers.freezing import frozen_variables, set_mode
 from easyflax.layers.loss_term import collecting_losses, loss_terms
+from easyflax.layers.metric_term import metric_terms
 from easyflax.nnx.core.variables import give_back, lend
 
 Arrays = dict[str, Any]
+
+
+class Applied(NamedTuple):
+    """What a call of a module gives.
+
+    Attributes:
+        output: what it returns.
+        other: the variables that are not trained, as the call left them.
+        losses: what the call adds to the loss, terms of any shape.
+        sown: what it adds to the logs, scalars by name.
+        then: what `then` returned.
+    """
+
+    output: Any
+    other: Arrays
+    losses: list[jax.Array]
+    sown: dict[str, jax.Array]
+    then: Any = None
 
 
 class Binding:
@@ -38,6 +57,7 @@ class Binding:
 
     Args:
         module: any NNX module; it is only read.
+        inner: the attribute that holds what is called and what paths begin at, None for the module itself.
 
     Attributes:
         graphdef: the static part; equal graphdefs mean that a compiled step can be used again.
@@ -49,20 +69,27 @@ class Binding:
         mirrors: the modules in it that stand for modules of Flax.
     """
 
-    def __init__(self, module: nnx.Module):
+    def __init__(self, module: nnx.Module, inner: str | None = None):
         self._module = module
+        self._inner = inner
         self.mirrors = refresh_mirrors(module)
         self.graphdef, kept = _split_without_sown(module)
-        self._paths = {path_name(path): path for path, _ in kept}
+        self._paths = {self._name(path): path for path, _ in kept}
         frozen = frozen_variables(module)
-        leaves = {path_name(path): leaf for path, leaf in kept}
+        leaves = {self._name(path): leaf for path, leaf in kept}
         self.params = {
             name: leaf
             for name, leaf in leaves.items()
             if isinstance(leaf, nnx.Param) and id(leaf) not in frozen
         }
         self.other = {name: leaf for name, leaf in leaves.items() if name not in self.params}
-        self.takes_rngs = _takes_rngs(module)
+        self.takes_rngs = _takes_rngs(self._called(module))
+
+    def _name(self, path: tuple[Any, ...]) -> str:
+        return path_name(path[1:] if path[0] == self._inner else path)
+
+    def _called(self, module: Any) -> Any:
+        return module if self._inner is None else vars(module)[self._inner]
 
     @property
     def frozen(self) -> dict[str, nnx.Param[Any]]:
@@ -82,15 +109,22 @@ class Binding:
     def params_state(self) -> tuple[list[str], nnx.State]:
         """Returns `params` as a state, and their names in the order of its leaves."""
         state = nnx.from_flat_state([(self._paths[name], leaf) for name, leaf in self.params.items()])
-        return [path_name(path) for path, _ in nnx.to_flat_state(state)], state
+        return [self._name(path) for path, _ in nnx.to_flat_state(state)], state
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the current values of `params` and of `other`, not copied."""
         return _values(self.params), _values(self.other)
 
     def apply(
-        self, params: Arrays, other: Arrays, x: Any, *, training: bool, key: jax.Array | None = None
-    ) -> tuple[Any, Arrays, list[jax.Array]]:
+        self,
+        params: Arrays,
+        other: Arrays,
+        x: Any,
+        *,
+        training: bool,
+        key: jax.Array | None = None,
+        then: Callable[[Any, Any], Any] | None = None,
+    ) -> Applied:
         """Calls the module as a pure function, in training or inference mode.
 
         Args:
@@ -99,22 +133,40 @@ class Binding:
             x: the argument.
             training: the mode.
             key: see `call_in_mode`.
-
-        Returns:
-            the output; `other` as the call left it; and what the call adds to the loss, terms of any shape.
+            then: called with the module (the whole one) and its output, before variables are read.
 
         Raises:
             ValueError: the call made a variable that was not there before.
         """
         module = self.rebuild({**params, **other})
+        called = self._called(module)
         with collecting_losses(anew=False):
-            output = call_in_mode(module, x, training=training, key=key)
-        left = {
-            path_name(path): leaf
-            for path, leaf in nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Intermediate)))
-        }
+            output = call_in_mode(called, x, training=training, key=key)
+            result = None if then is None else then(module, output)
+        other = self.values_in(module)[1]
+        return Applied(output, other, loss_terms(called), metric_terms(called), result)
+
+    def values_in(self, module: Any) -> tuple[Arrays, Arrays]:
+        """Returns the values of `params` and `other` that a module which `rebuild` made has by now.
+
+        Raises:
+            ValueError: it has a variable that was not there before.
+        """
+        state = nnx.state(module, nnx.Not(nnx.Intermediate))
+        left = {self._name(path): leaf for path, leaf in nnx.to_flat_state(state)}
         self._check_nothing_new(left)
-        return output, _values({name: left[name] for name in self.other}), loss_terms(module)
+        params, other = ({name: left[name] for name in names} for names in (self.params, self.other))
+        return _values(params), _values(other)
+
+    def write(self, module: Any, values: Arrays) -> None:
+        """Sets variables of a module that `rebuild` made, by path."""
+        flat = [(self._paths[name], value) for name, value in values.items()]
+        nnx.update(module, nnx.from_flat_state(flat))
+
+    def params_in(self, module: Any) -> nnx.State:
+        """Returns the trained variables of a module that `rebuild` made, nested like `params_state`."""
+        nodes = dict(nnx.iter_graph(module))
+        return nnx.from_flat_state([(self._paths[name], nodes[self._paths[name]]) for name in self.params])
 
     def rebuild(self, values: Arrays) -> nnx.Module:
         """Returns a new module with `values`, params and others by path."""
@@ -122,9 +174,19 @@ class Binding:
         flat = [(path, _with_value(leaves[name], values[name])) for name, path in self._paths.items()]
         return nnx.merge(self.graphdef, nnx.from_flat_state(flat))
 
+    def set_values(self, values: Arrays) -> None:
+        """Sets the user's own variables, and arrays that are attributes without one, by path."""
+        for name, value in values.items():
+            leaf = {**self.params, **self.other}[name]
+            if isinstance(leaf, nnx.Variable):
+                leaf.set_raw_value(value)
+        self.set_plain_arrays(values)
+
     def set_plain_arrays(self, values: Arrays) -> None:
         """Sets the arrays that are attributes without a variable; leaves other entries of `values` alone."""
-        plain = [name for name, leaf in self.other.items() if not isinstance(leaf, nnx.Variable)]
+        plain = [
+            name for name, leaf in self.other.items() if name in values and not isinstance(leaf, nnx.Variable)
+        ]
         if plain:
             state = nnx.from_flat_state([(self._paths[name], values[name]) for name in plain])
             nnx.update(self._module, state)
@@ -145,7 +207,7 @@ class Binding:
         Raises:
             ValueError: a variable was put in, taken out, replaced, frozen or unfrozen.
         """
-        binding = Binding(self._module)
+        binding = Binding(self._module, self._inner)
         now, before = binding.variables, self.variables
         for name in {**before, **now}:
             if before.get(name) is not now.get(name):

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-import optax
 
 from easyflax.distribution import DataParallel
-from easyflax.optimizers import get_learning_rate, set_learning_rate
+from easyflax.optimizers import Optimizer
 from easyflax.train.binding import Binding
 from easyflax.train.carry_over import carry_over
+from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.nested_optimizer import nest
-from easyflax.train.session import CompiledSteps, Session
+from easyflax.train.session import Session
 
 
 class Engine:
@@ -33,7 +33,7 @@ class Engine:
         session: the running fit, None between fits.
     """
 
-    def __init__(self, optimizer: optax.GradientTransformation, layout: DataParallel):
+    def __init__(self, optimizer: Optimizer, layout: DataParallel):
         self.optimizer = optimizer
         self.layout = layout
         self.session: Session | None = None
@@ -55,14 +55,19 @@ class Engine:
                 "fit was called within fit of the same model, expected one at a time. Train from a callback "
                 "with another model, or after this fit."
             )
-        _check_trains(binding)
-        self._prepare(binding)
-        session = Session(binding, steps, self._opt_state, self.layout, self._steps_done)
-        self.session, self._opt_state = session, None
+        opt_state: Any = ()
+        if steps.uses_optimizer:
+            _check_trains(binding)
+            self._prepare(binding)
+            opt_state, self._opt_state = self._opt_state, None
+        session = self.session = Session(binding, steps, opt_state, self.layout, self._steps_done)
         try:
             yield session
         finally:
-            self.session, self._opt_state, self._steps_done = None, session.close(), session.steps_done
+            opt_state = session.close()
+            self.session, self._steps_done = None, session.steps_done
+            if steps.uses_optimizer:
+                self._opt_state = opt_state
 
     # -- the optimizer's state, wherever it is
 
@@ -85,14 +90,6 @@ class Engine:
             self.session.set_opt_state(opt_state)
         else:
             self._opt_state = opt_state
-
-    def learning_rate(self, binding: Binding) -> float:
-        """Returns the learning rate that the next step uses."""
-        return float(get_learning_rate(self.opt_state(binding)))
-
-    def set_learning_rate(self, value: float, binding: Binding) -> None:
-        """Sets the learning rate from the next step on; nothing is compiled anew."""
-        self.set_opt_state(set_learning_rate(self.opt_state(binding), value), binding)
 
     @property
     def steps_done(self) -> int:
@@ -134,7 +131,7 @@ class Engine:
 
     def _new_opt_state(self, binding: Binding) -> Any:
         params = self.layout.put_state(binding.arrays()[0])
-        init = self.layout.jit(nest(self.optimizer, binding).init)
+        init = self.layout.jit(nest(self.optimizer.transformation, binding).init)
         return self.layout.copy_to_devices(init(params))
 
 

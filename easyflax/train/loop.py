@@ -5,23 +5,24 @@ They call hooks, and do not wait for the device themselves except once an epoch,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from easyflax.data import ArraySource
-from easyflax.distribution import DataParallel
+from easyflax.data import Batch, Source, batch_rows, pad_batch
 from easyflax.errors import NonFiniteLossError
-from easyflax.train.binding import Arrays
 from easyflax.train.callback_list import CallbackList
+from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.in_flight import InFlight
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
 from easyflax.train.packing import Packed
-from easyflax.train.session import CompiledSteps, Session
+from easyflax.train.session import Live, Session, same_shapes
 from easyflax.train.state import Counters
 
 
@@ -31,11 +32,13 @@ class Validation:
 
     Attributes:
         source: the validation data.
+        num_steps: batches of it, None for all.
         steps: the compiled steps for it.
         is_due: says for an epoch's number, from 0, whether validation follows it.
     """
 
-    source: ArraySource
+    source: Source
+    num_steps: int | None
     steps: CompiledSteps
     is_due: Callable[[int], bool]
 
@@ -46,17 +49,24 @@ class Plan:
 
     Attributes:
         source: the training data.
-        steps_per_epoch: batches an epoch; epochs go on where the last one ended in the data.
+        steps_per_epoch: batches an epoch, as the user said; None for one pass over the data.
         epochs: the number of the epoch to stop before.
         initial_epoch: the number of the first epoch.
         validation: what to validate on, if anything.
+        steps_per_execution: steps of one dispatch.
     """
 
-    source: ArraySource
-    steps_per_epoch: int
+    source: Source
+    steps_per_epoch: int | None
     epochs: int
     initial_epoch: int
     validation: Validation | None
+    steps_per_execution: int = 1
+
+    @property
+    def known_steps(self) -> int | None:
+        """Batches an epoch as far as that is known beforehand."""
+        return self.source.num_batches if self.steps_per_epoch is None else self.steps_per_epoch
 
 
 def run_epochs(
@@ -87,7 +97,7 @@ def run_epochs(
             logs |= _validate(session, plan.validation, callbacks, interrupts)
         session.show()
         callbacks.call("on_epoch_end", epoch, logs)
-        if should_stop():
+        if should_stop() or plan.source.is_exhausted:
             break
     return logs
 
@@ -96,7 +106,7 @@ def _validate(
     session: Session, validation: Validation, callbacks: CallbackList, interrupts: Interrupts
 ) -> dict[str, float]:
     logs = run_evaluation(
-        session.arrays, validation.source, validation.steps, callbacks, session.layout, interrupts
+        session, validation.source, validation.num_steps, validation.steps, callbacks, interrupts
     )
     return {f"val_{name}": value for name, value in logs.items()}
 
@@ -110,29 +120,67 @@ def _train_one_epoch(
     interrupts: Interrupts,
 ) -> dict[str, float]:
     if epoch > plan.initial_epoch:
-        session.next_epoch()
+        session.check_unchanged()
+    session.begin_epoch()
     first_step = session.steps_done
 
     def check(values: dict[str, Any]) -> None:
         # The mean over the epoch is not finite from the first loss on that is not.
-        if not np.isfinite(values["loss"]):
+        if not np.isfinite(values.get("loss", 0.0)):
             counters = jax.device_get(session.state.counters)
             check_finite(counters, first_step=first_step, epoch=epoch, plan=plan)
 
     def logs_of(packed: Packed) -> BatchLogs:
-        return BatchLogs(packed, session.steps.objective.log_packing, check)
+        return BatchLogs(packed, session.steps.log_packing("train"), check)
 
-    start = epoch * plan.steps_per_epoch
-    packed = None
-    for number, batch in enumerate(plan.source.batches(start, start + plan.steps_per_epoch)):
-        callbacks.train_batch_begin(number)
-        packed = session.train(batch)
-        callbacks.train_batch_end(number, logs_of(packed))
+    packed, done = None, 0
+    for batches in _chunks(plan.source.epoch(epoch, plan.steps_per_epoch), plan.steps_per_execution):
+        callbacks.train_batch_begin(done)
+        packed = session.train(batches)
+        done += len(batches)
+        callbacks.train_batch_end(done - 1, logs_of(packed))
         interrupts.check()
         if should_stop():
             break
+    else:
+        _check_count(plan, epoch, done)
     session.check_unchanged()
-    return logs_of(packed).fetch() if packed else {}
+    return dict(logs_of(packed).fetch()) if packed else {}
+
+
+def _chunks(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yields `size` batches at a time if their shapes are the same; what is left comes one by one."""
+    if size == 1:
+        yield from ([batch] for batch in batches)
+        return
+    running = iter(batches)
+    while chunk := list(itertools.islice(running, size)):
+        if len(chunk) == size and all(same_shapes(chunk[0], batch) for batch in chunk[1:]):
+            yield chunk
+        else:
+            yield from ([batch] for batch in chunk)
+
+
+def _check_count(plan: Plan, epoch: int, done: int) -> None:
+    """Warns where the data ended before the last step that was asked for.
+
+    Raises:
+        ValueError: there was no batch at all.
+    """
+    if done == 0 and epoch == plan.initial_epoch:
+        raise ValueError(
+            "fit: the data gave no batch, expected at least one. Check how they are made; an iterator that "
+            "was read before is empty."
+        )
+    wanted, is_last = plan.known_steps, epoch == plan.epochs - 1
+    if (wanted is not None and done < wanted) or (plan.source.is_exhausted and not is_last):
+        of_steps = f" of {wanted}" if wanted is not None else ""
+        warnings.warn(
+            f"fit: the data ended after batch {done}{of_steps} in epoch {epoch + 1}/{plan.epochs}, and "
+            "training stops there. Pass data that can be read again, such as a function that returns a new "
+            "iterator, or one that gives steps_per_epoch * epochs batches.",
+            stacklevel=5,
+        )
 
 
 def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan) -> None:
@@ -149,81 +197,103 @@ def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan)
         return
     last = float(counters.last_finite)
     before = "it was the first step" if np.isnan(last) else f"the loss of the step before it was {last:.6g}"
+    of_steps = f"/{plan.known_steps}" if plan.known_steps else ""
     raise NonFiniteLossError(
         f"fit: the loss became NaN or infinite in epoch {epoch + 1}/{plan.epochs}, batch "
-        f"{step - first_step + 1}/{plan.steps_per_epoch} ({before}), expected finite numbers. Look for NaN "
+        f"{step - first_step + 1}{of_steps} ({before}), expected finite numbers. Look for NaN "
         f"and infinity in x and y (np.isfinite), scale the inputs, lower the learning rate, or clip the "
         f"gradients."
     )
 
 
 def run_evaluation(
-    arrays: Callable[[], tuple[Arrays, Arrays]],
-    source: ArraySource,
+    live: Live,
+    source: Source,
+    num_steps: int | None,
     steps: CompiledSteps,
     callbacks: CallbackList,
-    layout: DataParallel,
     interrupts: Interrupts,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Returns loss and metrics over one pass of `source`, exact for any number of rows.
 
     Args:
-        arrays: returns the live arrays of the model; asked before each step, since hooks may change weights.
-        source: the batches, of which padded rows are not counted.
+        live: holds the arrays of the model; asked before each step, since hooks may change weights.
+        source: the batches.
+        num_steps: how many of them, None for all.
         steps: what to run.
         callbacks: whose test hooks are called.
-        layout: the devices.
         interrupts: asked after each step.
     """
     callbacks.call("on_test_begin", {})
-    in_flight, packing = InFlight(layout), steps.objective.log_packing
-    metrics, packed = steps.fresh_metrics(), None
-    for number, batch in enumerate(source.batches(0, source.num_batches or 0)):
+    in_flight, packed = InFlight(live.layout), None
+    changed, metrics = steps.reset(*live.arrays())
+    live.change(changed)
+    rows = padded_rows(source, live.layout.num_devices) if steps.objective.row_wise else None
+    for number, batch in enumerate(source.epoch(0, num_steps)):
         callbacks.call("on_test_batch_begin", number, {})
-        metrics, packed = steps.evaluate(*arrays(), metrics, layout.put_batch(batch))
+        batch = batch if rows is None else pad_batch(batch, rows)
+        changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, live.layout.put_batch(batch))
+        live.change(changed)
         in_flight.add(packed)
-        callbacks.call("on_test_batch_end", number, BatchLogs(packed, packing))
+        callbacks.call("on_test_batch_end", number, BatchLogs(packed, steps.log_packing("evaluate")))
         interrupts.check()
-    results = in_keras_order(BatchLogs(packed, packing).fetch() if packed else {})
+    if packed is None:
+        raise ValueError("evaluate: the data gave no batch, expected at least one. Check how they are made.")
+    results = in_keras_order(BatchLogs(packed, steps.log_packing("evaluate")).fetch())
     callbacks.call("on_test_end", results)
     return results
 
 
 def run_prediction(
-    arrays: Callable[[], tuple[Arrays, Arrays]],
-    source: ArraySource,
+    live: Live,
+    source: Source,
+    num_steps: int | None,
     predict: Callable[..., Any],
     callbacks: CallbackList,
-    layout: DataParallel,
     interrupts: Interrupts,
+    *,
+    pads: bool,
 ) -> Any:
     """Returns the outputs for all rows of `source`, in order.
 
     They are NumPy arrays in the nesting that the model returns.
 
     Args:
-        arrays: returns the live arrays of the model; asked before each step, since hooks may change weights.
-        source: the batches; padded rows are cut off.
+        live: holds the arrays of the model; asked before each step, since hooks may change weights.
+        source: the batches.
+        num_steps: how many of them, None for all.
         predict: the jitted `predict_step`.
         callbacks: whose predict hooks are called.
-        layout: the devices.
         interrupts: asked after each step.
+        pads: whether the last batch may be filled up to the shape of the others.
     """
     callbacks.call("on_predict_begin", {})
     collected: list[Any] = []
     running: Any = None  # the newest step computes while the one before it is copied to the host
-    for number, batch in enumerate(source.batches(0, source.num_batches or 0)):
+    rows = padded_rows(source, live.layout.num_devices) if pads else None
+    for number, batch in enumerate(source.epoch(0, num_steps)):
         callbacks.call("on_predict_batch_begin", number, {})
-        outputs = _real_rows(predict(*arrays(), layout.put_batch(batch.x)), source.real_rows(number))
+        padded = batch if rows is None else pad_batch(batch, rows)
+        outputs, changed = predict(*live.arrays(), live.layout.put_batch(padded.x))
+        live.change(changed)
+        outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
         callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
         if number:
             collected.append(jax.device_get(running))
         running = outputs
         interrupts.check()
+    if running is None:
+        raise ValueError("predict: the data gave no batch, expected at least one. Check how they are made.")
     collected.append(jax.device_get(running))
     callbacks.call("on_predict_end", {})
     return jax.tree.map(lambda *parts: np.concatenate(parts), *collected)
 
 
-def _real_rows(outputs: Any, rows: int) -> Any:
+def padded_rows(source: Source, num_devices: int) -> int:
+    """Returns how many rows every batch of an evaluation has: a multiple of the number of devices."""
+    rows = source.batch_size if source.num_rows is None else min(source.batch_size, source.num_rows)
+    return -(-rows // num_devices) * num_devices
+
+
+def _first_rows(outputs: Any, rows: int) -> Any:
     return jax.tree.map(lambda array: array if array.shape[0] == rows else array[:rows], outputs)

@@ -1,31 +1,71 @@
-"""One fit: the train state on the devices, and the user's module lent to it."""
+"""Who holds the arrays of a model while it trains, is evaluated or predicts.
+
+`Session` is the time of a fit: the train state on the devices, and the user's module lent to it. `Resting` is
+for evaluation and prediction outside of a fit, where the user's module keeps its arrays. Both give the arrays
+that are current, and take those that a step changed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
 from easyflax.train.binding import Arrays, Binding, Loan
+from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
-from easyflax.train.state import TrainState, start_counters
-from easyflax.train.step import Objective, eval_step, train_step
+from easyflax.train.state import TrainState
+
+__all__ = ["Live", "Resting", "Session"]
 
 
-class CompiledSteps:
-    """The jitted steps of one objective; each is compiled for every batch shape it meets, and stays so."""
+class Live(Protocol):
+    """Holds the arrays of a model."""
 
-    def __init__(self, objective: Objective, layout: DataParallel):
-        self.objective = objective
-        self.train = layout.jit(partial(train_step, objective), donate_argnums=(0,))
-        self.evaluate = layout.jit(partial(eval_step, objective), donate_argnums=(2,))
-        self.fresh_metrics = layout.jit(objective.fresh_metrics)
-        self.start_counters = layout.jit(start_counters)
+    layout: DataParallel
+
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Returns the current params and other variables, on the devices."""
+        ...
+
+    def change(self, changed: Arrays) -> None:
+        """Replaces some of the other variables."""
+        ...
+
+
+class Resting:
+    """The arrays of a model that is not in training.
+
+    Args:
+        binding: the model.
+        layout: the devices.
+    """
+
+    def __init__(self, binding: Binding, layout: DataParallel):
+        self.layout = layout
+        self._binding = binding
+        self._params, self._other = layout.put_state(binding.arrays())
+        self._changed: Arrays = {}
+
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Returns the current params and other variables, on the devices."""
+        return self._params, self._other
+
+    def change(self, changed: Arrays) -> None:
+        """Replaces some of the other variables; the user's own get them when all is done."""
+        if changed:
+            self._changed.update(changed)
+            self._other = {**self._other, **changed}
+
+    def close(self) -> None:
+        """Gives the user's variables what was changed."""
+        self._binding.set_values(self.layout.bring_home(self._changed))
 
 
 class Session:
@@ -58,14 +98,11 @@ class Session:
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
 
-    def next_epoch(self) -> None:
-        """Empties the accumulators, between two epochs.
-
-        Raises:
-            ValueError: see `check_unchanged`.
-        """
-        self.check_unchanged()
-        self.state = replace(self.state, metrics=self.steps.fresh_metrics())
+    def begin_epoch(self) -> None:
+        """Empties the accumulators."""
+        changed, metrics = self.steps.reset(*self.arrays())
+        self.change(changed)
+        self.state = replace(self.state, metrics=metrics)
 
     def check_unchanged(self) -> None:
         """Raises if what was compiled is no longer what the module is.
@@ -80,13 +117,21 @@ class Session:
         if self.binding.mirrors and self._loan.is_out:
             self._loan.fetch()
 
-    def train(self, batch: Batch) -> Packed:
-        """Does one step; returns, without waiting for it, the packed logs that it leaves on the device."""
+    def train(self, batches: Sequence[Batch]) -> Packed:
+        """Does a step with each batch; returns, without waiting, the packed logs that the last one leaves.
+
+        Args:
+            batches: of one shape.
+        """
         self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
-        self.state, logs = self.steps.train(self.state, self.layout.put_batch(batch))
-        self.steps_done += 1
+        placed = [self.layout.put_batch(batch) for batch in batches]
+        if len(placed) == 1:
+            self.state, logs = self.steps.train(self.state, placed[0])
+        else:
+            self.state, logs = self.steps.train_many(self.state, placed)
+        self.steps_done += len(placed)
         self._in_flight.add(logs)
         return logs
 
@@ -97,9 +142,19 @@ class Session:
             self._take_back()
         return self.state.params, self.state.other
 
+    def change(self, changed: Arrays) -> None:
+        """Replaces some of the other variables."""
+        if changed:
+            self.state = replace(self.state, other={**self.state.other, **changed})
+
     def set_opt_state(self, opt_state: Any) -> None:
         """Replaces the optimizer state, from the next step on."""
         self.state = replace(self.state, opt_state=opt_state)
+
+    def set_params(self, params: Arrays) -> None:
+        """Replaces the trained parameters, from the next step on."""
+        self.arrays()
+        self.state = replace(self.state, params=params)
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
@@ -121,3 +176,8 @@ class Session:
             params = {name: changed.get(name, value) for name, value in self.state.params.items()}
             other = {name: changed.get(name, value) for name, value in self.state.other.items()}
             self.state = replace(self.state, params=params, other=other)
+
+
+def same_shapes(one: Batch, other: Batch) -> bool:
+    """Says whether two batches have arrays of the same shapes."""
+    return jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)

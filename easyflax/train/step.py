@@ -1,30 +1,33 @@
 """The three steps, as pure functions of arrays: what is jitted and runs on the device.
 
     train_step(objective, state, batch)                    -> (state, logs)
-    eval_step(objective, params, other, metrics, batch)    -> (metrics, logs)
-    predict_step(apply, params, other, x)                  -> outputs
+    eval_step(objective, params, other, metrics, batch)    -> (changed, metrics, logs)
+    predict_step(apply, params, other, x)                  -> (outputs, changed)
 
-`objective` is static: what the model computes, what it is scored by, and what updates it. Logs and the
+`objective` is static: what the model computes, what it is scored by, and what updates it. `changed` are those
+of the variables in `other` that the call changed, such as the state of a random stream. Logs and the
 accumulators behind them are packed (see `packing.py`).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from easyflax.data import Batch
-from easyflax.losses import Loss
-from easyflax.metrics import Mean, Metric
-from easyflax.train.packing import Packed, Packing
+from easyflax.train.binding import Applied, Arrays
+from easyflax.train.compiled_loss import CompiledLoss
+from easyflax.train.packing import Packed
+from easyflax.train.scores import Scores
 from easyflax.train.state import Counters, TrainState, count_step
+
+# Called with the whole model (a copy) and what it returned: gives the loss, and its parts by log name.
+OwnLoss = Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class Apply(Protocol):
@@ -32,13 +35,14 @@ class Apply(Protocol):
 
     def __call__(
         self,
-        params: dict[str, Any],
-        other: dict[str, Any],
+        params: Arrays,
+        other: Arrays,
         x: Any,
         *,
         training: bool,
         key: jax.Array | None = None,
-    ) -> tuple[Any, dict[str, Any], list[jax.Array]]: ...
+        then: OwnLoss | None = None,
+    ) -> Applied: ...
 
 
 @dataclass(frozen=True)
@@ -48,32 +52,39 @@ class Objective:
     Attributes:
         apply: the module as a pure function.
         loss: scores a batch.
-        metrics: by log name, without the loss.
+        scores: accumulates loss and metrics.
         optimizer: updates the parameters.
         output_shape: of the model's output for one batch, in its nesting.
         row_wise: whether loss and metrics value each row, so that evaluation may pad the last batch.
         regularizers: by path, of parameters that have one; what they return is added to the loss.
         constraints: by path likewise; applied to the parameters after each update.
         seed: of the random streams that are passed to the module, None if it takes none.
-        loss_mean: averages the losses of batches.
+        has_terms: whether the module adds to the loss.
+        reason: why loss and metrics could not be fitted to the output, where that does not matter yet.
     """
 
     apply: Apply
-    loss: Loss
-    metrics: Mapping[str, Metric]
-    optimizer: optax.GradientTransformation
+    loss: CompiledLoss
+    scores: Scores
+    optimizer: optax.GradientTransformationExtraArgs
     output_shape: Any
     row_wise: bool
     regularizers: Mapping[str, Callable[[Any], Any]]
     constraints: Mapping[str, Callable[[Any], Any]]
     seed: int | None = None
-    loss_mean: Mean = field(default_factory=lambda: Mean("loss"))
+    has_terms: bool = False
+    reason: Exception | None = None
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there is anything to train for, but regularizers."""
+        return bool(self.loss.parts) or self.has_terms
 
     def key(self, counters: Counters) -> jax.Array | None:
         """Returns the key of the step that `counters` say comes next."""
         return None if self.seed is None else jax.random.fold_in(jax.random.key(self.seed), counters.steps[0])
 
-    def whole_loss(self, loss: jax.Array, params: dict[str, Any], terms: list[jax.Array]) -> jax.Array:
+    def whole_loss(self, loss: jax.Array, params: Arrays, terms: list[jax.Array]) -> jax.Array:
         """Returns `loss` with what regularizers say of `params`, and the terms that the module added."""
         for name, regularizer in self.regularizers.items():
             loss = loss + regularizer(params[name])
@@ -81,7 +92,7 @@ class Objective:
             loss = loss + jnp.sum(term)
         return loss
 
-    def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
+    def constrain(self, params: Arrays) -> Arrays:
         """Returns `params` as the constraints want them, of the same dtypes."""
         held = {name: constraint(params[name]) for name, constraint in self.constraints.items()}
         return {
@@ -91,66 +102,106 @@ class Objective:
             for name, value in params.items()
         }
 
-    def check_labels(self, y: Any) -> None:
-        """Raises if the loss cannot use the targets `y`, a nesting of NumPy arrays, for this output."""
-        if isinstance(y, np.ndarray) and isinstance(self.output_shape, tuple):
-            self.loss.check_labels(y, self.output_shape)
+    def check_labels(self, batch: Batch) -> None:
+        """Raises if the loss cannot use the targets of `batch`, nested NumPy arrays, for this output."""
+        if batch.y is not None:
+            self.loss.check_labels(batch.y, batch.sample_weight, self.output_shape)
 
-    def fresh_metrics(self) -> Packed:
-        """Returns the packed accumulators of an epoch that has not begun."""
-        return self.metric_packing.pack(self._init_metrics())
 
-    def logs(self, states: dict[str, Any]) -> dict[str, jax.Array]:
-        """Returns the value of every accumulator by log name."""
-        values = {name: metric.stateless_result(states[name]) for name, metric in self.metrics.items()}
-        return {"loss": self.loss_mean.stateless_result(states["loss"]), **values}
+class Scored(NamedTuple):
+    """A batch with its loss.
 
-    @functools.cached_property
-    def metric_packing(self) -> Packing:
-        """How the accumulators are packed."""
-        return Packing(self._init_metrics)
+    Attributes:
+        loss: the scalar that is trained on.
+        means: the scalars to log, the loss among them, by log name.
+        applied: what the call of the module gave.
+    """
 
-    @functools.cached_property
-    def log_packing(self) -> Packing:
-        """How the logs are packed."""
-        return Packing(lambda: self.logs(self._init_metrics()))
+    loss: jax.Array
+    means: dict[str, jax.Array]
+    applied: Applied
 
-    def _init_metrics(self) -> dict[str, Any]:
-        metrics = {"loss": self.loss_mean, **self.metrics}
-        return {name: metric.stateless_reset_state() for name, metric in metrics.items()}
+
+def score(
+    objective: Objective,
+    params: Arrays,
+    other: Arrays,
+    batch: Batch,
+    *,
+    training: bool,
+    key: jax.Array | None = None,
+    own_loss: OwnLoss | None = None,
+) -> Scored:
+    """Returns the loss of a batch, of a loss function of the model's own where there is one."""
+    applied = objective.apply(params, other, batch.x, training=training, key=key, then=own_loss)
+    if own_loss is None:
+        loss, parts = objective.loss(batch.y, applied.output, batch.sample_weight, batch.mask)
+        loss = objective.whole_loss(loss, params, applied.losses)
+    else:
+        loss, parts = applied.then
+    return Scored(loss, {"loss": loss, **parts, **applied.sown}, applied)
+
+
+def descend(
+    objective: Objective,
+    params: Arrays,
+    other: Arrays,
+    opt_state: Any,
+    batch: Batch,
+    *,
+    key: jax.Array | None = None,
+    own_loss: OwnLoss | None = None,
+) -> tuple[Arrays, Any, Scored]:
+    """Returns the parameters after one update, the optimizer's state, and how the batch was scored."""
+
+    def loss_of(params: Arrays) -> tuple[jax.Array, Scored]:
+        scored = score(objective, params, other, batch, training=True, key=key, own_loss=own_loss)
+        return scored.loss, scored
+
+    (_, scored), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    params, opt_state = update(objective, grads, opt_state, params)
+    return params, opt_state, scored
+
+
+def update(objective: Objective, grads: Arrays, opt_state: Any, params: Arrays) -> tuple[Arrays, Any]:
+    """Returns the parameters and the optimizer's state after one update with gradients."""
+    updates, opt_state = objective.optimizer.update(grads, opt_state, params)
+    return objective.constrain(cast(Arrays, optax.apply_updates(params, updates))), opt_state
 
 
 def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
     """Returns the state after a step on `batch`, and the packed logs: the means over the epoch so far."""
     key = objective.key(state.counters)
-
-    def loss_of(params: dict[str, Any]) -> tuple[jax.Array, tuple[Any, dict[str, Any]]]:
-        y_pred, other, terms = objective.apply(params, state.other, batch.x, training=True, key=key)
-        return objective.whole_loss(objective.loss(batch.y, y_pred), params, terms), (y_pred, other)
-
-    (loss, (y_pred, other)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = objective.optimizer.update(grads, state.opt_state, state.params)
-    params = objective.constrain(cast(dict[str, Any], optax.apply_updates(state.params, updates)))
-    metrics, logs = score(objective, state.metrics, loss, batch, y_pred)
-    return TrainState(params, other, opt_state, metrics, count_step(state.counters, loss)), logs
+    params, opt_state, scored = descend(objective, state.params, state.other, state.opt_state, batch, key=key)
+    metrics, logs = _accumulate(objective.scores, state.metrics, scored, batch)
+    counters = count_step(state.counters, scored.loss)
+    return TrainState(params, scored.applied.other, opt_state, metrics, counters), logs
 
 
 def eval_step(
-    objective: Objective, params: dict[str, Any], other: dict[str, Any], metrics: Packed, batch: Batch
-) -> tuple[Packed, Packed]:
-    """Returns the accumulators after `batch`, scored in inference mode, and the logs, both packed."""
-    y_pred, _, terms = objective.apply(params, other, batch.x, training=False)
-    loss = objective.whole_loss(objective.loss(batch.y, y_pred, mask=batch.mask), params, terms)
-    return score(objective, metrics, loss, batch, y_pred)
+    objective: Objective, params: Arrays, other: Arrays, metrics: Packed, batch: Batch
+) -> tuple[Arrays, Packed, Packed]:
+    """Returns what `batch` changed, the accumulators after it, scored in inference mode, and the logs."""
+    scored = score(objective, params, other, batch, training=False)
+    return (
+        changed(other, scored.applied.other),
+        *_accumulate(objective.scores, metrics, scored, batch),
+    )
 
 
-def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x: Any) -> Any:
-    """Returns the outputs for `x` in inference mode.
+def predict_step(apply: Apply, params: Arrays, other: Arrays, x: Any) -> tuple[Any, Arrays]:
+    """Returns the outputs for `x` in inference mode, and what the call changed.
 
     Raises:
         ValueError: an output does not have a row for each row of `x`.
     """
-    outputs, _, _ = apply(params, other, x, training=False)
+    applied = apply(params, other, x, training=False)
+    check_rows(applied.output, x)
+    return applied.output, changed(other, applied.other)
+
+
+def check_rows(outputs: Any, x: Any) -> None:
+    """Raises unless each output has a row for each row of `x`."""
     rows = jax.tree.leaves(x)[0].shape[0]
     for output in jax.tree.leaves(outputs):
         if jnp.ndim(output) == 0 or output.shape[0] != rows:
@@ -158,20 +209,20 @@ def predict_step(apply: Apply, params: dict[str, Any], other: dict[str, Any], x:
                 f"predict: the model returned shape {jnp.shape(output)} for a batch of {rows} rows, "
                 f"expected ({rows}, ...). Return one entry a row, or call the module itself: model(x)."
             )
-    return outputs
 
 
-def score(
-    objective: Objective, metrics: Packed, loss: jax.Array, batch: Batch, y_pred: Any
-) -> tuple[Packed, Packed]:
-    """Returns the accumulators with one batch added, and the logs read from them."""
-    states = objective.metric_packing.unpack(metrics)
-    weights = {} if batch.mask is None else {"sample_weight": batch.mask}
-    updated = {
-        name: metric.stateless_update_state(states[name], batch.y, y_pred, **weights)
-        for name, metric in objective.metrics.items()
-    }
-    # The loss weighs as much as the batch has real rows.
-    rows = jax.tree.leaves(batch.x)[0].shape[0] if batch.mask is None else jnp.sum(batch.mask)
-    updated["loss"] = objective.loss_mean.stateless_update_state(states["loss"], loss, sample_weight=rows)
-    return objective.metric_packing.pack(updated), objective.log_packing.pack(objective.logs(updated))
+def changed(before: Arrays, after: Arrays) -> Arrays:
+    """Returns the variables that hold another array after a call than before."""
+    return {name: value for name, value in after.items() if not _is_same(before[name], value)}
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    leaves = jax.tree.leaves(before), jax.tree.leaves(after)
+    return len(leaves[0]) == len(leaves[1]) and all(map(lambda a, b: a is b, *leaves))
+
+
+def _accumulate(scores: Scores, metrics: Packed, scored: Scored, batch: Batch) -> tuple[Packed, Packed]:
+    """Returns the accumulators with one batch added, and the logs read from them, both packed."""
+    states = scores.packing.unpack(metrics)
+    states = scores.add(states, scored.means, batch, scored.applied.output)
+    return scores.packing.pack(states), scores.log_packing.pack(scores.logs(states))

@@ -32,7 +32,7 @@ def test_parameters_and_the_rest_are_told_apart_by_path():
 def test_apply_equals_calling_the_module_and_leaves_it_alone():
     net, x = Net(), jnp.arange(6.0).reshape(2, 3)
     binding = Binding(net)
-    output, other, _ = binding.apply(*binding.arrays(), x, training=True)
+    output, other, *_ = binding.apply(*binding.arrays(), x, training=True)
     assert float(jnp.abs(net.norm.mean.value).max()) == 0
     assert not hasattr(net, "hidden")
     expected = net(x)
@@ -43,8 +43,8 @@ def test_apply_equals_calling_the_module_and_leaves_it_alone():
 
 def test_inference_mode_reaches_all_layers_and_changes_nothing():
     binding, x = Binding(Net()), jnp.ones((2, 3))
-    first, other, _ = binding.apply(*binding.arrays(), x, training=False)
-    second, _, _ = binding.apply(*binding.arrays(), x, training=False)
+    first, other, *_ = binding.apply(*binding.arrays(), x, training=False)
+    second, *_ = binding.apply(*binding.arrays(), x, training=False)
     assert np.array_equal(first, second)
     assert np.array_equal(other["norm.mean"], np.zeros(4))
     assert other["drop.rngs.count"] == 0

@@ -1,0 +1,123 @@
+"""`StateMethods`: a model's weights and training state, out and in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from easyflax import checkpoint
+from easyflax.models import weights
+from easyflax.models.compiled import Compiled
+from easyflax.train.binding import Binding
+
+__all__ = ["StateMethods"]
+
+
+class StateMethods:
+    """Saves and restores."""
+
+    __slots__ = ()
+
+    trained_module: Any
+    _require_built: Callable[[str], None]
+    _require_compiled: Callable[[str], Compiled]
+    _binding: Callable[[], Binding]
+
+    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Writes the weights into one file, frozen ones too, under the names of the layers.
+
+        Args:
+            filepath: of the file. It is in a format of our own, that of safetensors, whatever it is called;
+                `"model.weights.h5"` will do, too.
+            overwrite: whether a file that is there is replaced.
+
+        Raises:
+            FileExistsError: there is one, and it is not to be replaced.
+            ValueError: the model is not built.
+        """
+        self._require_built("save_weights")
+        if not overwrite and os.path.exists(filepath):
+            raise FileExistsError(
+                f"save_weights: {os.fspath(filepath)} exists, expected a new path with overwrite=False. Pass "
+                "another one, or overwrite=True."
+            )
+        checkpoint.save_weights(filepath, weights.by_name(self.trained_module, Binding(self.trained_module)))
+
+    def load_weights(
+        self, filepath: str | os.PathLike[str], skip_mismatch: bool = False, *, by_name: bool = False
+    ) -> None:
+        """Reads weights that `save_weights` of this model wrote, or of another one.
+
+        Args:
+            filepath: of the file.
+            skip_mismatch: leaves weights as they are that the file does not have in their shape, and says so
+                in a warning, instead of raising.
+            by_name: gives each layer the weights of the one of its name, wherever that was in the other
+                model; layers without one stay as they are. By default the whole way to the layer counts.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: the file is damaged, or no other than `save_weights` wrote it.
+            ValueError: names or shapes differ, or the model is not built.
+        """
+        self._require_built("load_weights")
+        arrays = checkpoint.load_weights(filepath)
+        weights.set_from_file(
+            self.trained_module,
+            Binding(self.trained_module),
+            arrays,
+            skip_mismatch=skip_mismatch,
+            by_name=by_name,
+        )
+
+    def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
+        """Returns everything that training changes, as nested dicts of arrays that it never deletes.
+
+        Args:
+            weights_only: leaves out random streams, optimizer and step count.
+
+        Returns:
+            `{"params": {path: array}, "other": {path: array}}`, frozen parameters among the params, and
+            `"opt_state"` and `"counters": {"step": int32}`.
+
+        Raises:
+            NotCompiledError: without `weights_only`, `compile` was not called.
+        """
+        binding = self._binding()
+        variables = weights.by_path(binding, with_rngs=not weights_only)
+        params = binding.params.keys() | binding.frozen.keys()
+        state: dict[str, Any] = {
+            "params": {name: value for name, value in variables.items() if name in params},
+            "other": {name: value for name, value in variables.items() if name not in params},
+        }
+        if weights_only:
+            return state
+        engine = self._require_compiled("get_state").engine
+        state["opt_state"] = engine.layout.copy_home(engine.opt_state(binding))
+        state["counters"] = {"step": jnp.asarray(engine.steps_done, jnp.int32)}
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Sets what `get_state` returned, with or without `weights_only`; also within a fit.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        binding = self._binding()
+        weights.set_all(binding, {**state["params"], **state["other"]}, "set_state")
+        if "opt_state" in state:
+            engine = self._require_compiled("set_state").engine
+            engine.set_opt_state(state["opt_state"], binding)
+            engine.steps_done = int(state["counters"]["step"])
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.
+
+        Raises:
+            CheckpointError: there is none, or it is of another model.
+        """
+        saved = checkpoint.newest(path)
+        self.set_state(saved.restore(self.get_state(weights_only=saved.metadata["weights_only"])))

@@ -1,0 +1,101 @@
+"""The steps of a model, jitted: each is compiled for every batch shape it meets, and stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from easyflax.data import Batch
+from easyflax.distribution import DataParallel
+from easyflax.train.binding import Arrays
+from easyflax.train.own_steps import OwnSteps, log_packing
+from easyflax.train.packing import Packed, Packing
+from easyflax.train.specs import specs
+from easyflax.train.state import TrainState, start_counters
+from easyflax.train.step import Objective, eval_step, train_step
+
+__all__ = ["CompiledSteps"]
+
+
+class CompiledSteps:
+    """What `fit` and `evaluate` run for one structure of model and data.
+
+    Args:
+        objective: what is computed.
+        layout: the devices.
+        own: the steps of a model with methods of its own, else None.
+        eager: computes step by step in Python, without compiling, so that one can print and debug.
+        uses_optimizer: whether the state of the optimizer of `compile` is needed.
+
+    Attributes:
+        train: `(state, batch) -> (state, packed logs)`.
+        train_many: `(state, batches) -> (state, packed logs)`, for several batches of one shape.
+        evaluate: `(params, other, metrics, batch) -> (changed, metrics, packed logs)`.
+        fresh_metrics: `() -> ` empty accumulators.
+        start_counters: see there.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        layout: DataParallel,
+        own: OwnSteps | None = None,
+        *,
+        eager: bool = False,
+        uses_optimizer: bool = True,
+    ):
+        self.objective = objective
+        self.own = own
+        self.uses_optimizer = uses_optimizer
+        self._packings: dict[str, Packing] = {}
+        train: Callable[..., Any] = partial(train_step, objective)
+        evaluate: Callable[..., Any] = partial(eval_step, objective)
+        if own is not None:
+            train, evaluate = self._packed("train", own.train), self._packed("evaluate", own.evaluate)
+            self._reset = _made(own.reset, layout, eager=eager)
+        self.train = _made(train, layout, eager=eager, donate_argnums=(0,))
+        self.train_many = _made(partial(_one_after_another, train), layout, eager=eager, donate_argnums=(0,))
+        self.evaluate = _made(evaluate, layout, eager=eager, donate_argnums=(2,))
+        self.fresh_metrics = layout.jit(objective.scores.fresh)
+        self.start_counters = layout.jit(start_counters)
+
+    def log_packing(self, step: str) -> Packing:
+        """Returns how the logs of `"train"` or `"evaluate"` are packed, once that step has run."""
+        return self._packings.get(step, self.objective.scores.log_packing)
+
+    def reset(self, params: Arrays, other: Arrays) -> tuple[Arrays, Packed]:
+        """Returns the variables that change between two epochs, and empty accumulators."""
+        return ({}, self.fresh_metrics()) if self.own is None else self._reset(params, other)
+
+    def _packed(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a step whose last result, a dict of logs, is packed; how is noted when it is traced."""
+
+        def packed(*args: Any) -> Any:
+            *rest, logs = step(*args)
+            self._packings[name] = log_packing(specs(logs))
+            return *rest, self._packings[name].pack(logs)
+
+        return packed
+
+
+def _one_after_another(
+    train: Callable[..., Any], state: TrainState, batches: Sequence[Batch]
+) -> tuple[TrainState, Packed]:
+    """Does several steps in one dispatch; returns the state, and the logs of the last one."""
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *batches)
+    state, logs = jax.lax.scan(train, state, stacked)
+    return state, jax.tree.map(lambda array: array[-1], logs)
+
+
+def _made(
+    function: Callable[..., Any],
+    layout: DataParallel,
+    *,
+    eager: bool,
+    donate_argnums: tuple[int, ...] = (),
+) -> Callable[..., Any]:
+    return function if eager else layout.jit(function, donate_argnums=donate_argnums)

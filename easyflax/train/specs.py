@@ -1,0 +1,36 @@
+"""Shapes and dtypes of nested arrays, and errors that tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+__all__ = ["naming", "shapes", "specs"]
+
+
+def specs(tree: Any) -> Any:
+    """Returns the nesting of `tree` with shapes and dtypes at its leaves."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
+
+
+def shapes(tree: Any) -> Any:
+    """Returns the nesting of `tree` with shapes at its leaves."""
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
+
+
+@contextmanager
+def naming(what: str, y: Any, output: Any) -> Iterator[None]:
+    """Says for losses and metrics that take one array each, and were given nestings, what the matter is."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if hasattr(y, "shape") and hasattr(output, "shape"):
+            raise  # says itself what does not fit
+        raise ValueError(
+            f"The {what} cannot be computed on targets of shape {shapes(y)} and outputs of shape "
+            f"{shapes(output)}, expected one array each. Let the model return one array, or pass a function "
+            f"(y_true, y_pred) that takes the nestings."
+        ) from error
