@@ -18,7 +18,7 @@ import numpy as np
 
 import easyflax.serialization as serialization
 from easyflax.losses.reduction import MEAN, Reduction, check_reduction, reduce_values
-from easyflax.losses.shapes import Shape, align, check_same_shape, same_rank
+from easyflax.losses.shapes import Shape, align, as_numbers, check_same_shape, same_rank
 from easyflax.masks import mask_of
 from easyflax.naming import snake_case
 
@@ -163,23 +163,24 @@ class Loss:
 
     def _values_and_mask(self, y_true: Any, y_pred: Any) -> tuple[jax.Array, Any]:
         """Returns the values and the mask that `call` attached to them, or None."""
-        y_true = jax.tree.map(self._as_label, _as_arrays(y_true))
-        y_pred = jax.tree.map(self._as_output, _as_arrays(y_pred))
+        y_true = jax.tree.map(self._as_label, y_true, is_leaf=_is_numbers)
+        y_pred = jax.tree.map(self._as_output, y_pred, is_leaf=_is_numbers)
         result = self.call(y_true, y_pred)
-        if result is None:
+        if result is None or isinstance(result, Mapping | str):
+            kind = "None" if result is None else f"a {type(result).__name__}"
             raise ValueError(
-                f"Loss {self.name!r} returned None, expected an array. Return one value a row from it."
+                f"Loss {self.name!r} returned {kind}, expected an array. Return one value a row from it."
             )
         values = jnp.asarray(result)
         return values.astype(jnp.promote_types(values.dtype, jnp.float32)), mask_of(result)
 
     def _as_output(self, array: Any) -> jax.Array:
-        array = jnp.asarray(array)
+        array = as_numbers(self.name, "outputs", array)
         return array.astype(self._dtype or jnp.promote_types(array.dtype, jnp.float32))
 
     def _as_label(self, array: Any) -> jax.Array:
         """Integers stay integers, so that they can index, but do not wrap around at 255."""
-        array = jnp.asarray(array)
+        array = as_numbers(self.name, "labels", array)
         if jnp.issubdtype(array.dtype, jnp.inexact):
             return self._as_output(array)
         return array.astype(jnp.int64 if array.dtype.itemsize == 8 else jnp.int32)
@@ -275,21 +276,15 @@ class FunctionLoss(Loss):
         return self.fn(y_true, y_pred)
 
 
-def _as_arrays(tree: Any) -> Any:
-    """Returns a nesting of arrays with its lists of plain numbers as arrays, so that `[[0, 1]]` is one."""
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if _is_numbers(leaf) else leaf, tree, is_leaf=_is_numbers
-    )
-
-
 def _is_numbers(value: Any) -> bool:
+    """Returns whether `value` is a number or nested lists of numbers, which are one array."""
     if not isinstance(value, list | tuple):
         return isinstance(value, int | float)
     return bool(value) and all(map(_is_numbers, value))
 
 
 def _batch_size(y_pred: Any) -> int:
-    shape = jax.tree.leaves(_as_arrays(y_pred))[0].shape
+    shape = np.shape(jax.tree.leaves(y_pred, is_leaf=_is_numbers)[0])
     return shape[0] if shape else 1
 
 

@@ -13,7 +13,7 @@ from easyflax.dispatch import symbolic_aware
 from easyflax.losses.base import BuiltInLoss
 from easyflax.losses.labels import check_whole
 from easyflax.losses.reduction import MEAN, Reduction
-from easyflax.losses.shapes import Shape, check_rows
+from easyflax.losses.shapes import Shape, as_numbers, check_rows
 from easyflax.masks import attach_masks
 
 __all__ = ["Circle", "circle"]
@@ -70,7 +70,7 @@ def _logsumexp(scores: jax.Array, chosen: jax.Array) -> jax.Array:
 def _labels_and_embeddings(
     what: str, labels: ArrayLike, embeddings: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    labels, embeddings = jnp.asarray(labels), jnp.asarray(embeddings)
+    labels, embeddings = as_numbers("circle", "labels", labels), as_numbers("circle", "outputs", embeddings)
     _check_shapes("circle", what, labels.shape, embeddings.shape)
     check_rows("circle", labels.shape, embeddings.shape)
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)

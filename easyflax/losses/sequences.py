@@ -14,7 +14,7 @@ from easyflax.dispatch import symbolic_aware
 from easyflax.losses.base import BuiltInLoss
 from easyflax.losses.labels import check_indices
 from easyflax.losses.reduction import MEAN, Reduction
-from easyflax.losses.shapes import Shape, check_rows
+from easyflax.losses.shapes import Shape, as_numbers, check_rows
 
 __all__ = ["CTC", "ctc"]
 
@@ -32,10 +32,11 @@ def ctc(y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
 
     Source: Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf
     """
-    labels, logits = jnp.asarray(y_true).astype(jnp.int32), jnp.asarray(y_pred)
+    labels, logits = as_numbers("ctc", "labels", y_true), as_numbers("ctc", "outputs", y_pred)
     _check_shapes("ctc", labels.shape, logits.shape)
     check_rows("ctc", labels.shape, logits.shape)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    labels = labels.astype(jnp.int32)
     lengths = jnp.sum(labels != 0, axis=-1, keepdims=True)
     paddings = (jnp.arange(labels.shape[1]) >= lengths).astype(logits.dtype)
     return optax.losses.ctc_loss(logits, jnp.zeros(logits.shape[:2], logits.dtype), labels, paddings)

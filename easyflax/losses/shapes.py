@@ -11,6 +11,7 @@ import jax.numpy as jnp
 __all__ = [
     "Shape",
     "align",
+    "as_numbers",
     "check_class_indices",
     "check_classes",
     "check_rows",
@@ -94,6 +95,33 @@ def check_class_indices(name: str, y_shape: Shape, output_shape: Shape) -> None:
     )
 
 
+def as_numbers(name: str, what: str, value: Any) -> jax.Array:
+    """Returns an array.
+
+    Args:
+        name: of the loss, for messages.
+        what: `"labels"` or `"outputs"`, likewise.
+        value: an array, or lists of numbers.
+
+    Raises:
+        TypeError: `value` is a nesting of arrays, None, or holds no numbers.
+    """
+    if isinstance(value, Mapping) or value is None:
+        keys = "None" if value is None else f"a dict with the keys {sorted(map(str, value))}"
+        raise TypeError(
+            f"{name}: the {what} are {keys}, expected one array. Pass one of them, or compile the model with "
+            "a loss for each output."
+        )
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        kind = f"of dtype {value.dtype}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
+        raise TypeError(
+            f"{name}: the {what} are {kind}, expected an array of numbers. Number classes that have names, "
+            "and let all rows have one length."
+        ) from error
+
+
 def pair(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
     """Returns labels and outputs as floating arrays of one shape.
 
@@ -103,7 +131,7 @@ def pair(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.Array]:
     Raises:
         ValueError: the shapes do not fit.
     """
-    y_true, y_pred = _array(name, "labels", y_true), _array(name, "outputs", y_pred)
+    y_true, y_pred = as_numbers(name, "labels", y_true), as_numbers(name, "outputs", y_pred)
     check_same_shape(name, y_true.shape, y_pred.shape)
     check_rows(name, y_true.shape, y_pred.shape)
     dtype = jnp.promote_types(y_pred.dtype, jnp.float32)
@@ -148,7 +176,7 @@ def class_indices(name: str, y_true: Any, y_pred: Any) -> tuple[jax.Array, jax.A
     Raises:
         ValueError: the shapes do not fit.
     """
-    y_true, y_pred = _array(name, "labels", y_true), _array(name, "outputs", y_pred)
+    y_true, y_pred = as_numbers(name, "labels", y_true), as_numbers(name, "outputs", y_pred)
     check_class_indices(name, y_true.shape, y_pred.shape)
     check_rows(name, y_true.shape, y_pred.shape)
     if jnp.issubdtype(y_true.dtype, jnp.floating):
@@ -165,16 +193,6 @@ def classes_last(y_shape: Shape, output_shape: Shape, axis: int) -> tuple[tuple[
     if len(y_shape) == len(output_shape) and y_shape[axis] == 1:
         y_shape = (*y_shape[:axis], *y_shape[axis + 1 :])
     return y_shape, moved
-
-
-def _array(name: str, what: str, value: Any) -> jax.Array:
-    if isinstance(value, Mapping) or value is None:
-        keys = f"a dict with the keys {sorted(map(str, value))}" if value is not None else "None"
-        raise TypeError(
-            f"{name}: the {what} are {keys}, expected one array. Pass one of them, or compile the model with "
-            "a loss for each output."
-        )
-    return jnp.asarray(value)
 
 
 def _rows(shape: Shape) -> str:

@@ -15,7 +15,7 @@ from easyflax.losses.base import BuiltInLoss
 from easyflax.losses.categorical import log_probabilities
 from easyflax.losses.labels import check_indices
 from easyflax.losses.reduction import MEAN, Reduction
-from easyflax.losses.shapes import Shape, check_class_indices, class_indices, classes_last
+from easyflax.losses.shapes import Shape, as_numbers, check_class_indices, class_indices, classes_last
 from easyflax.masks import attach_masks
 
 __all__ = [
@@ -95,7 +95,7 @@ def _indices_and_scores(
     name: str, y_true: ArrayLike, y_pred: ArrayLike, axis: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns indices and scores with the classes on the last axis, also of one example without a batch."""
-    labels, outputs = jnp.asarray(y_true), jnp.asarray(y_pred)
+    labels, outputs = as_numbers(name, "labels", y_true), as_numbers(name, "outputs", y_pred)
     if outputs.ndim == 1 and labels.size == 1:
         labels, outputs = class_indices(name, labels.reshape(1), outputs[None])
         return labels[0], outputs[0]

@@ -134,6 +134,22 @@ def test_sequences_and_embeddings_have_shapes_of_their_own(loss, labels, output_
         loss(labels, outputs)
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (np.array(["cat", "dog"]), "of dtype <U3"),
+        (np.array([None, 1]), "of dtype object"),
+        ([[1], [2, 3]], "a list"),
+    ],
+    ids=["strings", "objects", "ragged"],
+)
+@pytest.mark.parametrize("loss", ["mse", "sparse_categorical_crossentropy", "ctc", "circle"])
+def test_labels_that_are_no_numbers_are_refused(loss, labels, kind):
+    for find in (losses.as_loss, losses.get):
+        with pytest.raises(TypeError, match=f"the labels are {kind}, expected an array of numbers"):
+            find(loss)(labels, np.ones((2, 3)))
+
+
 def test_the_axis_of_the_classes_is_an_integer():
     for make in (losses.CategoricalCrossentropy, losses.CategoricalFocalCrossentropy):
         with pytest.raises(ValueError, match="axis was given as True, expected an integer"):
