@@ -95,6 +95,10 @@ class SparseCategoricalCrossentropy(NamedMean):
         settings: dict[str, Any] = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(losses.sparse_categorical_crossentropy, name, dtype, **settings)
 
+    def is_row_wise(self, y_true: Any, y_pred: Any) -> bool:
+        """Returns whether weights only leave out rows: with `ignore_class` they change what counts."""
+        return self.ignore_class is None and super().is_row_wise(y_true, y_pred)
+
 
 class KLDivergence(NamedMean):
     """The mean of the divergence `sum(y_true * log(y_true / y_pred))`.
