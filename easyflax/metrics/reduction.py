@@ -256,7 +256,7 @@ def mean_of(total: Any, count: Any) -> jax.Array:
 
 
 def _name_of(fn: Any) -> str:
-    return getattr(fn, "name", None) or getattr(fn, "__name__", None) or snake_case(type(fn).__name__)
+    return getattr(fn, "name", None) or snake_case(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _batch_size(y_pred: Any) -> int:
