@@ -13,6 +13,7 @@ from easyflax.optimizers.base import Optimizer as Optimizer
 from easyflax.optimizers.ftrl import Ftrl as Ftrl
 from easyflax.optimizers.learning_rate import get_learning_rate as get_learning_rate
 from easyflax.optimizers.learning_rate import set_learning_rate as set_learning_rate
+from easyflax.optimizers.loss_scale import LossScaleOptimizer as LossScaleOptimizer
 from easyflax.optimizers.mean_squares import Adadelta as Adadelta
 from easyflax.optimizers.mean_squares import Adagrad as Adagrad
 from easyflax.optimizers.mean_squares import RMSprop as RMSprop
@@ -23,6 +24,8 @@ from easyflax.optimizers.optax_optimizer import OptaxOptimizer as OptaxOptimizer
 from easyflax.optimizers.registry import deserialize as deserialize
 from easyflax.optimizers.registry import get as get
 from easyflax.optimizers.registry import serialize as serialize
+from easyflax.optimizers.schedule_free import ScheduleFree as ScheduleFree
+from easyflax.optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from easyflax.optimizers.wrappers import finalized as finalized
 from easyflax.optimizers.wrappers import with_average as with_average
 from easyflax.optimizers.wrappers import with_clipping as with_clipping
@@ -38,11 +41,14 @@ __all__ = [
     "Ftrl",
     "Lamb",
     "Lion",
+    "LossScaleOptimizer",
     "Muon",
     "Nadam",
     "OptaxOptimizer",
     "Optimizer",
     "RMSprop",
+    "ScheduleFree",
+    "ScheduleFreeAdamW",
     "deserialize",
     "finalized",
     "get",

@@ -209,13 +209,24 @@ class Optimizer(Stateful):
 
     # -- scaled losses and configuration
 
-    def scale_loss(self, loss: Any) -> Any:
-        """Returns the loss times `loss_scale_factor`, which `update` and `apply` divide the gradients by."""
-        return loss if self.loss_scale_factor is None else loss * self.loss_scale_factor
+    def scale_loss(self, loss: Any, opt_state: Any = None) -> Any:
+        """Returns the loss times a scale, which updates divide the gradients by.
+
+        Args:
+            loss: any number.
+            opt_state: the state of the step, in pure use; by default the state that the optimizer has.
+        """
+        scale = self.loss_scale(opt_state)
+        return loss if scale is None else loss * scale
+
+    def loss_scale(self, opt_state: Any = None) -> Any:
+        """Returns what `scale_loss` multiplies by, or None."""
+        del opt_state
+        return self.loss_scale_factor
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this optimizer again, by Keras's keys; its state is not in it."""
-        config: dict[str, Any] = {"name": self.name, "learning_rate": self._rate_config()}
+        config: dict[str, Any] = {"name": self.name, "learning_rate": serialize(self._rate_setting())}
         for name in argument_names(type(self)):
             if name not in config:
                 value = getattr(self, name)
@@ -230,9 +241,8 @@ class Optimizer(Stateful):
             config["learning_rate"] = deserialize(config["learning_rate"], custom_objects)
         return cls(**config)
 
-    def _rate_config(self) -> Any:
-        if callable(self._learning_rate):
-            return serialize(self._learning_rate)
-        return float(self.learning_rate) if self.built else self._learning_rate
+    def _rate_setting(self) -> Any:
+        """The schedule, or the learning rate as it is now."""
+        return self._schedule() or self.learning_rate
 
     _learning_rate: LearningRate

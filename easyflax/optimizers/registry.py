@@ -13,16 +13,22 @@ from easyflax.optimizers.adafactor import Adafactor
 from easyflax.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam
 from easyflax.optimizers.base import Optimizer
 from easyflax.optimizers.ftrl import Ftrl
+from easyflax.optimizers.loss_scale import LossScaleOptimizer
 from easyflax.optimizers.mean_squares import Adadelta, Adagrad, RMSprop
 from easyflax.optimizers.momentum import SGD, Lion
 from easyflax.optimizers.muon import Muon
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer
+from easyflax.optimizers.schedule_free import ScheduleFree, ScheduleFreeAdamW
 
 __all__ = ["OptimizerSpec", "deserialize", "get", "serialize"]
 
 OptimizerSpec = str | Optimizer | type[Optimizer] | optax.GradientTransformation | Mapping[str, Any]
 
-_CLASSES = (SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, Ftrl, Lamb, Lion, Muon, Nadam, RMSprop)
+_CLASSES = (
+    *(SGD, Lion, RMSprop, Adagrad, Adadelta, Adam, AdamW, Adamax, Nadam, Lamb),
+    *(Adafactor, Ftrl, Muon, ScheduleFreeAdamW),
+)
+_OF_CONFIGS = (LossScaleOptimizer, ScheduleFree)  # these need an argument
 _BY_NAME: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
@@ -80,11 +86,12 @@ def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
         ValueError: the class is unknown, or what the configuration describes is no optimizer.
     """
     name = str(config.get("class_name", ""))
-    cls = _BY_NAME.get(name.lower())
+    known = {**_BY_NAME, **{cls.__name__.lower(): cls for cls in _OF_CONFIGS}}
+    cls = known.get(name.lower())
     if cls is not None and not config.get("registered_name"):
         return cls.from_config(config.get("config") or {}, custom_objects)
     if "module" not in config and serialization.get_registered_object(name, custom_objects) is None:
-        raise ValueError(unknown_name_message("optimizer", name, _BY_NAME))
+        raise ValueError(unknown_name_message("optimizer", name, known))
     found = serialization.deserialize(config, custom_objects)
     if not isinstance(found, Optimizer):
         raise ValueError(

@@ -20,7 +20,7 @@ from jax.core import Tracer
 import easyflax.nnx as nnx
 from easyflax.nnx.training.optimizer import OptState, to_variables
 from easyflax.nnx.training.variable_trees import is_variable, to_arrays
-from easyflax.optimizers import pairing
+from easyflax.optimizers import pairing, wrappers
 from easyflax.optimizers.learning_rate import (
     LearningRate,
     as_learning_rate,
@@ -104,8 +104,7 @@ class Stateful(nnx.Module):
 
     def attached(self: S, home: Home) -> S:
         """Returns another object with these settings, whose state is at `home`."""
-        twin = copy.copy(self)
-        twin._state, twin._held = None, None
+        twin = self.without_state()
         twin.attach(home)
         return twin
 
@@ -115,6 +114,16 @@ class Stateful(nnx.Module):
         if self._home is None:
             return self._state is not None
         return isinstance(self._steps, Tracer) or bool(self._steps)
+
+    @property
+    def _has_state(self) -> bool:
+        return self._home is not None or self._state is not None
+
+    def without_state(self: S) -> S:
+        """Returns another object with these settings, neither built nor attached."""
+        twin = copy.copy(self)
+        twin._state = twin._held = twin._home = None
+        return twin
 
     def build(self, variables: Iterable[nnx.Variable[Any]]) -> None:
         """Makes the state for these variables; a second call changes nothing.
@@ -129,7 +138,7 @@ class Stateful(nnx.Module):
         self._build(variables, unique_names(map(name_of, variables)))
 
     def _build(self, variables: Sequence[nnx.Variable[Any]], names: Sequence[str]) -> None:
-        if self._home is not None or self._state is not None:
+        if self._has_state:
             return
         params = dict(zip(names, variables, strict=True))
         state = {"iterations": jax.numpy.zeros((), jax.numpy.int32), "opt_state": self.init(params)}
@@ -163,16 +172,17 @@ class Stateful(nnx.Module):
             ValueError: the optax transformation keeps no learning rate in its state; or set to a negative
                 number.
         """
-        if callable(self._learning_rate):
-            return _plain(self._learning_rate(self._steps))
-        if self._home is None and self._state is None:
+        schedule = self._schedule()
+        if schedule is not None:
+            return _plain(schedule(self._steps))
+        if not self._has_state:
             return self._initial_rate()
         return _plain(get_learning_rate(self._opt_state()))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         owner = f"{type(self).__name__}.learning_rate"
-        if self._home is None and self._state is None:
+        if not self._has_state:
             self._set_initial_rate(value)
         elif callable(value):
             raise TypeError(
@@ -181,6 +191,10 @@ class Stateful(nnx.Module):
             )
         else:
             self._set_opt_state(set_learning_rate(self._opt_state(), value))
+
+    def _schedule(self) -> Any:
+        """The function of the step that the learning rate follows, or None."""
+        return self._learning_rate if callable(self._learning_rate) else None
 
     def _initial_rate(self) -> Any:
         """The learning rate that a new state will hold."""
@@ -320,6 +334,25 @@ class Stateful(nnx.Module):
         twin._held = _Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
         return twin
 
+    def finalize_variable_values(self, trainable_variables: Iterable[nnx.Variable[Any]]) -> None:
+        """Sets variables to their running averages, where the state holds them (`use_ema=True`).
+
+        Args:
+            trainable_variables: some or all of those that the optimizer was built for.
+
+        Raises:
+            ValueError: the optimizer is not built, or a variable is unknown.
+        """
+        owner = f"{type(self).__name__}.finalize_variable_values"
+        self._check_built(owner)
+        variables = pairing.checked_variables(owner, trainable_variables)
+        params, structure = jax.tree.flatten(self._held_tree(), is_leaf=is_variable)
+        rows = pairing.rows_of(variables, params, owner)
+        values = structure.unflatten(to_arrays(params))
+        final = structure.flatten_up_to(wrappers.finalized(values, self._opt_state()))
+        for row, variable in zip(rows, variables, strict=True):
+            variable.set_raw_value(final[row])
+
     def _apply(self, pairs: Sequence[tuple[Any, nnx.Variable[Any]]]) -> None:
         held = self._held_tree()
         leaves, structure = jax.tree.flatten(held, is_leaf=is_variable)
@@ -352,7 +385,7 @@ class Stateful(nnx.Module):
         return jax.tree.leaves(self._held_tree(), is_leaf=is_variable)
 
     def _check_built(self, owner: str) -> None:
-        if self._home is None and self._state is None:
+        if not self._has_state:
             raise ValueError(
                 f"{owner} was called on an optimizer that is not built, expected one that knows its "
                 "variables. Call optimizer.build(model.trainable_variables) first, or pass the variables."

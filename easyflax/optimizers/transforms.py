@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 __all__ = [
     "adam_correction",
     "clip_each_by_norm",
     "descend",
+    "in_float32",
     "map_to_several",
     "scale_by_adam",
     "scale_by_adamax",
@@ -135,6 +137,8 @@ def scale_by_scheduled_nadam(
     https://cs229.stanford.edu/proj2015/054_report.pdf
     """
 
+    b1, b2 = in_float32(b1), in_float32(b2)
+
     def init(params: Any) -> NadamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return NadamState(jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32), zeros, zeros)
@@ -155,6 +159,15 @@ def scale_by_scheduled_nadam(
         return jax.tree.map(direction, updates, mu, nu_hat), NadamState(count, product, mu, nu)
 
     return optax.GradientTransformation(init, update)
+
+
+def in_float32(rate: float) -> float:
+    """Returns the nearest number that a float32 can be.
+
+    A decay rate so rounded makes `1 - rate`, which weighs new values, fit `1 - rate**step`, which is computed
+    in float32 and corrects their mean: of 0.999, the two would differ by a part in 10,000.
+    """
+    return float(np.float32(rate))
 
 
 def map_to_several(number: int, function: Callable[..., tuple[Any, ...]], *trees: Any) -> tuple[Any, ...]:

@@ -10,7 +10,8 @@ import easyflax.optimizers as optimizers
 
 PARAMS = {"w": jnp.array([1.0, -2.0])}
 GRADS = {"w": jnp.array([0.5, 0.25])}
-ALL = [getattr(optimizers, name) for name in optimizers.__all__ if name[0].isupper() and "Opt" not in name]
+ALL = [getattr(optimizers, name) for name in optimizers.__all__ if name[0].isupper()]
+ALL = [cls for cls in ALL if "Opt" not in cls.__name__ and cls is not optimizers.ScheduleFree]
 
 
 def test_a_new_learning_rate_takes_effect_at_the_next_step_and_compiles_nothing():
