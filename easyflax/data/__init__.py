@@ -11,8 +11,8 @@ batches, and `stream.py` over what is read one batch after the other. `recognise
 from easyflax.data.arrays import ArraySource
 from easyflax.data.columns import columns
 from easyflax.data.convert import to_host_arrays
-from easyflax.data.recognise import as_batches, as_source
-from easyflax.data.rows import batch_rows, pad_batch, real_rows
+from easyflax.data.recognise import as_source
+from easyflax.data.rows import batch_rows, pad_batch
 from easyflax.data.source import Batch, Source
 from easyflax.data.splitting import split_validation, unpack_validation_data
 
@@ -20,12 +20,10 @@ __all__ = [
     "ArraySource",
     "Batch",
     "Source",
-    "as_batches",
     "as_source",
     "batch_rows",
     "columns",
     "pad_batch",
-    "real_rows",
     "split_validation",
     "to_host_arrays",
     "unpack_validation_data",

@@ -157,13 +157,3 @@ def _check_ends(x: Any, is_infinite: bool, steps: int | None, caller: str) -> No
             f"{caller}: x is {described(x)} without end and {name} is None, expected how many batches to "
             f"read. Pass {name}."
         )
-
-
-def as_batches(
-    x: Any, y: Any = None, *, batch_size: int | None = None, shuffle: bool = False, seed: int = 0
-) -> ArraySource:
-    """Returns a source of batches over arrays, see `as_source`."""
-    data = prepare(x, y)
-    return ArraySource(
-        data, _rows_of_batch(batch_size, batch_rows(data), None), seed=seed if shuffle else None
-    )

@@ -20,11 +20,6 @@ def batch_rows(batch: Batch) -> int:
     return jax.tree.leaves(batch.x)[0].shape[0]
 
 
-def real_rows(batch: Batch) -> int:
-    """Returns how many rows of `batch` are real."""
-    return batch_rows(batch) if batch.mask is None else int(np.sum(batch.mask))
-
-
 def pad_batch(batch: Batch, rows: int) -> Batch:
     """Returns `batch` with `rows` rows or more, and a mask of the real ones.
 
