@@ -222,7 +222,9 @@ def make_display(verbose: Any) -> Display:
     if verbose == "rich":
         return NotebookRich() if notebook else RichDisplay(sys.stdout)
     tqdm = import_tqdm()
-    return NotebookBar(tqdm) if draws_widgets(tqdm) else BarDisplay(tqdm, sys.stdout)
+    if not notebook:
+        return BarDisplay(tqdm, sys.stdout)
+    return NotebookBar(tqdm) if draws_widgets(tqdm) else NotebookRich()
 
 
 def check_verbose(verbose: Any) -> Any:

@@ -85,7 +85,7 @@ class NotebookBar:
 
 
 class NotebookRich:
-    """Draws what rich draws, as HTML."""
+    """Draws what rich draws, as HTML, which needs no widgets."""
 
     shares_a_line = False
 

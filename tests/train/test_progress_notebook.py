@@ -86,6 +86,12 @@ def test_rich_draws_html_with_text_for_viewers_without(outputs, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_notebook_without_widgets_has_the_bar_of_rich(outputs, monkeypatch):
+    monkeypatch.setattr("tqdm.auto.tqdm", std.tqdm)
+    _epoch(1)
+    assert [set(content) for content in outputs.contents] == [{"text/html", "text/plain"}]
+
+
 @pytest.mark.parametrize("verbose", [1, "rich"])
 def test_an_exception_leaves_what_was_drawn(outputs, verbose):
     with pytest.raises(ZeroDivisionError):
