@@ -108,6 +108,47 @@ def test_fit_calls_the_same_hooks(arguments):
     assert_same_calls(*seen)
 
 
+def batches(passes=1):
+    """Yields batches of four rows, and does not tell how many."""
+    for _ in range(passes):
+        for start in range(0, 8, 4):
+            yield X[start : start + 4], Y[start : start + 4]
+
+
+BEGUN_AT_THE_END = (("on_train_batch_begin", 2), ("on_batch_begin", 2))
+STREAMS = {
+    "of_unknown_length": (1, {}),
+    "drawn_from_by_steps": (3, {"epochs": 2, "steps_per_epoch": 3}),
+    "validated_by_steps": (3, {"steps_per_epoch": 2, "validation_data": (X, Y), "validation_steps": 1}),
+    "validated_on_arrays": (1, {"validation_data": (X, Y), "validation_batch_size": 4}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras's, whenever a generator ends
+@pytest.mark.parametrize(("passes", "arguments"), STREAMS.values(), ids=STREAMS)
+def test_fit_on_a_generator_calls_the_same_hooks(passes, arguments):
+    seen = []
+    for library in (easyflax, keras):
+        record = recorder(library)
+        make_model(library).fit(batches(passes), shuffle=False, verbose=0, callbacks=[record], **arguments)
+        seen.append(record.seen)
+    if "steps_per_epoch" not in arguments:  # Keras begins one batch more, and then sees that there is none
+        seen[1] = [call for call in seen[1] if call[:2] not in BEGUN_AT_THE_END]
+    assert_same_calls(*seen)
+
+
+def test_hooks_are_called_once_for_several_steps_that_are_executed_together():
+    seen = []
+    for library in (easyflax, keras):
+        record = recorder(library)
+        model = library.Sequential([library.Input((4,)), library.layers.Dense(3)])
+        model.compile("sgd", "mse", steps_per_execution=2)
+        model.set_weights(WEIGHTS)
+        model.fit(X[:8], Y[:8], batch_size=2, epochs=2, shuffle=False, verbose=0, callbacks=[record])
+        seen.append(record.seen)
+    assert_same_calls(*seen)
+
+
 @pytest.mark.parametrize(
     ("hook", "number"),
     [

@@ -52,6 +52,7 @@ def assert_same_history(make, *, compiled, fitted, x=X):
         np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metrics",
     [None, ["mae"], ["mse", "mae"], ["mean_absolute_error", "mse"]],
@@ -73,4 +74,83 @@ def test_classes_with_a_metric_that_goes_by_the_shapes(metrics):
         lambda library: one_output(library, 3, "softmax"),
         compiled=lambda library: {"loss": "sparse_categorical_crossentropy", "metrics": metrics},
         fitted={"y": LABELS, "validation_data": (X, LABELS), "validation_freq": 2},
+    )
+
+
+# -- several outputs
+
+TARGETS = {"list": [NUMBERS, LABELS], "dict": {"number": NUMBERS, "label": LABELS}}
+
+
+def two_outputs(kind):
+    """Returns what makes a model with its outputs in a list or a dict."""
+
+    def make(library):
+        inputs = library.Input((4,))
+        number = library.layers.Dense(1, name="number")(inputs)
+        label = library.layers.Dense(3, activation="softmax", name="label")(inputs)
+        return library.Model(
+            inputs, [number, label] if kind == "list" else {"number": number, "label": label}
+        )
+
+    return make
+
+
+LABEL = "sparse_categorical_crossentropy"
+IN_A_LIST = ["mse", LABEL]
+BY_NAME = {"number": "mse", "label": LABEL}
+COMPILED = {
+    "list_losses": {"loss": IN_A_LIST},
+    "list_metrics": {"loss": IN_A_LIST, "metrics": [["mae", "mse"], ["accuracy"]]},
+    "list_a_metric_each": {"loss": IN_A_LIST, "metrics": ["mae", "acc"], "loss_weights": [0.5, 2.0]},
+    "list_by_name": {"loss": BY_NAME, "metrics": {"label": ["accuracy"]}},
+    "dict_metrics": {"loss": BY_NAME, "metrics": {"number": "mae", "label": ["accuracy", LABEL]}},
+    "dict_weights": {"loss": BY_NAME, "loss_weights": {"number": 3.0, "label": 0.25}},
+    "dict_weighted_metrics": {
+        "loss": BY_NAME,
+        "metrics": {"number": ["mae"]},
+        "weighted_metrics": {"number": ["mse"], "label": ["accuracy"]},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", COMPILED)
+def test_two_outputs(case):
+    kind = case.split("_")[0]
+    y = TARGETS[kind]
+    assert_same_history(
+        two_outputs(kind), compiled=lambda library: COMPILED[case], fitted={"y": y, "validation_data": (X, y)}
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TARGETS)
+def test_sample_weights_of_two_outputs_reach_losses_and_weighted_metrics(kind):
+    weights = {"list": [WEIGHTS, WEIGHTS[::-1]], "dict": {"number": WEIGHTS, "label": WEIGHTS[::-1]}}
+    assert_same_history(
+        two_outputs(kind),
+        compiled=lambda library: COMPILED["dict_weighted_metrics"],
+        fitted={"y": TARGETS[kind], "sample_weight": weights[kind]},
+    )
+
+
+@pytest.mark.slow
+def test_metric_objects_of_all_kinds_have_their_names():
+    def compiled(library):
+        return {
+            "loss": library.losses.MeanSquaredError(),
+            "metrics": [
+                library.metrics.MeanAbsoluteError(name="error"),
+                "mae",
+                library.metrics.RootMeanSquaredError(),
+                lambda y_true, y_pred: library.ops.mean(y_pred, axis=-1),
+            ],
+            "weighted_metrics": ["mae", library.metrics.MeanSquaredError()],
+        }
+
+    assert_same_history(
+        lambda library: one_output(library, 1),
+        compiled=compiled,
+        fitted={"y": NUMBERS, "sample_weight": WEIGHTS, "validation_data": (X, NUMBERS, WEIGHTS)},
     )
