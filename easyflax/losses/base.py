@@ -53,6 +53,7 @@ class Loss:
     """
 
     from_logits: bool | None = False
+    _advice_for_rows: ClassVar[str] = "Return one value a row: leave out the mean over the batch."
 
     def __init__(self, name: str | None = None, reduction: Reduction = MEAN, dtype: Any = None):
         check_reduction(reduction)
@@ -190,7 +191,7 @@ class Loss:
         if values.ndim == 0 or values.shape[0] != batch:
             raise ValueError(
                 f"Loss {self.name!r} returned shape {values.shape} for a batch of {batch}, expected "
-                f"({batch},) or ({batch}, ...). Return one value a row: leave out the mean over the batch."
+                f"({batch},) or ({batch}, ...) to weigh rows or leave some out. {self._advice_for_rows}"
             )
         return values
 

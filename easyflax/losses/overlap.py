@@ -68,6 +68,8 @@ def _axes(axis: Axes) -> int | tuple[int, ...] | None:
 
 
 class _Overlap(BuiltInLoss):
+    _advice_for_rows = "Pass axis= to have one value a row, such as axis=(1, 2, 3) for images."
+
     def check_labels(self, y: np.ndarray, output_shape: Shape) -> None:
         super().check_labels(y, output_shape)
         check_between(self.name, y, 0, 1, "Divide masks of 0 and 255 by 255, and make classes one-hot.")

@@ -119,7 +119,9 @@ def test_one_value_for_a_whole_batch_cannot_be_weighed_by_rows(loss):
     labels, outputs = np.ones((3, 2)), np.full((3, 2), 0.5, "float32")
     assert loss(labels, outputs).shape == ()
     assert not loss.is_row_wise(labels, outputs)
-    with pytest.raises(ValueError, match=r"returned shape \(\) for a batch of 3, expected \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"returned shape \(\) for a batch of 3, expected \(3,\).* Pass axis= to"
+    ):
         loss(labels, outputs, np.ones(3))
     by_row = losses.Dice(axis=-1)
     assert by_row.is_row_wise(labels, outputs)

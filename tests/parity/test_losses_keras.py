@@ -14,6 +14,7 @@ import pytest
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.trainers.compile_utils import get_loss
 
+import easyflax
 import easyflax.losses as losses
 from easyflax.masks import attach_masks
 
@@ -434,3 +435,31 @@ def test_a_loss_of_ones_own_may_take_nestings_as_in_keras():
     y_pred = {"a": SCORES, "b": SCORES[:, 0]}
     weight = np.arange(6, dtype="float32")
     _close(make(losses)(y_true, y_pred, weight), make(keras.losses)(y_true, y_pred, weight))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["mse", "sparse_categorical_crossentropy"])
+def test_steps_that_the_model_masks_are_left_out_of_training_as_in_keras(loss):
+    tokens = RNG.integers(0, 7, size=(10, 5))  # zeros are padding
+    targets = RNG.normal(size=(10, 5, 1)) if loss == "mse" else RNG.integers(0, 3, size=(10, 5))
+    weight = RNG.uniform(size=(10, 1))
+    weights: list[np.ndarray] = []
+
+    def train(package):
+        units, ending = (1, None) if loss == "mse" else (3, "softmax")
+        layers = package.layers
+        masked = [
+            layers.Input((5,)),
+            layers.Embedding(7, 4, mask_zero=True),
+            layers.SimpleRNN(4, return_sequences=True),
+        ]
+        model = package.Sequential([*masked, layers.Dense(units, activation=ending)])
+        model.compile("sgd", loss)
+        weights.extend([] if weights else [np.asarray(weight.value) for weight in model.weights])
+        model.set_weights(weights)
+        arguments = {"batch_size": 4, "verbose": 0, "sample_weight": weight}
+        trained = model.fit(tokens, targets, epochs=2, shuffle=False, **arguments).history["loss"]
+        return [*trained, model.evaluate(tokens, targets, **arguments)]
+
+    theirs = train(keras)
+    np.testing.assert_allclose(train(easyflax), theirs, rtol=1e-5)
