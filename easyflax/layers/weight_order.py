@@ -18,6 +18,9 @@ import numpy as np
 import easyflax.nnx as nnx
 from easyflax.nnx.core.module import sorted_items
 
+# What is kept from one call to the next, or for training.
+_NO_WEIGHTS = nnx.RngState | nnx.Intermediate | nnx.Cache | nnx.metrics.MetricState | nnx.OptState
+
 __all__ = [
     "check_built",
     "children",
@@ -38,7 +41,8 @@ def order_of(layer: Any) -> tuple[str, ...]:
 def ordered_weights(module: Any) -> list[nnx.Variable[Any]]:
     """Returns the weights of a module and of those inside, each once.
 
-    What a layer keeps from one call to the next is no weight: the state of random streams and caches.
+    What a layer keeps from one call to the next is no weight: the state of random streams and caches. No
+    more is what metrics and optimizers keep.
     """
     return [variable for _, variable in ordered_paths(module)]
 
@@ -48,7 +52,7 @@ def ordered_paths(module: Any) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]
     found: dict[int, tuple[tuple[Any, ...], nnx.Variable[Any]]] = {}
     seen: set[int] = set()
     for path, variable in _walk((), module, seen):
-        if not isinstance(variable, nnx.RngState | nnx.Intermediate | nnx.Cache):
+        if not isinstance(variable, _NO_WEIGHTS):
             found.setdefault(id(variable), (path, variable))
     return list(found.values())
 
@@ -65,7 +69,7 @@ def check_built(layer: Any, call: str) -> None:
         ValueError: that is so.
     """
     for path, module in nnx.iter_modules(layer):
-        if getattr(module, "built", True) is False:
+        if hasattr(type(module), "_noted_in") and not module.built:  # a layer
             where = ".".join(map(str, path))
             inside = f" (its layer '{where}')" if where else ""
             raise ValueError(

@@ -28,6 +28,7 @@ from easyflax.models.naming import named
 from easyflax.train.binding import Arrays, Binding, path_name
 
 _SHOWN = 4
+_NO_WEIGHTS = nnx.RngState | nnx.metrics.MetricState | nnx.OptState
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Weight:
 
 
 def weight_variables(binding: Binding) -> dict[str, nnx.Variable[Any]]:
-    """Returns the variables that count as weights, by path: all but those of random streams."""
+    """Returns the variables that count as weights, by path: not those of random streams, metrics, optimizers."""
     return {
         name: variable
         for name, variable in binding.variables.items()
-        if not isinstance(variable, nnx.RngState)
+        if not isinstance(variable, _NO_WEIGHTS)
     }
 
 
@@ -121,7 +122,7 @@ def named_weights(module: Any, binding: Binding) -> list[Weight]:
     nodes = dict(nnx.iter_graph(module))
     found = []
     for path, variable in binding.variables_by_path():
-        if not isinstance(variable, nnx.RngState):
+        if not isinstance(variable, _NO_WEIGHTS):
             ways = _ways(nodes, path)
             name, in_layer = (path_name(tuple(way.name for way in some)) for some in (ways, _inside(ways)))
             found.append(Weight(name, path_name(path), in_layer, variable))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,16 +135,17 @@ def _train_one_epoch(
         return BatchLogs(packed, session.steps.log_packing("train"), check)
 
     packed, done = None, 0
-    for batches in _chunks(plan.source.epoch(epoch, plan.steps_per_epoch), plan.steps_per_execution):
-        callbacks.train_batch_begin(done)
-        packed = session.train(batches)
-        done += len(batches)
-        callbacks.train_batch_end(done - 1, logs_of(packed))
-        interrupts.check()
-        if should_stop():
-            break
-    else:
-        _check_count(plan, epoch, done)
+    with closing(plan.source.epoch(epoch, plan.steps_per_epoch)) as running:
+        for batches in _chunks(running, plan.steps_per_execution):
+            callbacks.train_batch_begin(done)
+            packed = session.train(batches)
+            done += len(batches)
+            callbacks.train_batch_end(done - 1, logs_of(packed))
+            interrupts.check()
+            if should_stop():
+                break
+        else:
+            _check_count(plan, epoch, done)
     session.check_unchanged()
     return dict(logs_of(packed).fetch()) if packed else {}
 
@@ -229,16 +231,18 @@ def run_evaluation(
     changed, metrics = steps.reset(*live.arrays())
     live.change(changed)
     rows = padded_rows(source, live.layout.num_devices) if steps.objective.row_wise else None
-    for number, batch in enumerate(source.epoch(0, num_steps)):
-        callbacks.call("on_test_batch_begin", number, {})
-        batch = batch if rows is None else pad_batch(batch, rows)
-        changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, live.layout.put_batch(batch))
-        live.change(changed)
-        in_flight.add(packed)
-        callbacks.call("on_test_batch_end", number, BatchLogs(packed, steps.log_packing("evaluate")))
-        interrupts.check()
+    with closing(source.epoch(0, num_steps)) as batches:
+        for number, batch in enumerate(batches):
+            callbacks.call("on_test_batch_begin", number, {})
+            batch = batch if rows is None else pad_batch(batch, rows)
+            changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, live.layout.put_batch(batch))
+            live.change(changed)
+            in_flight.add(packed)
+            callbacks.call("on_test_batch_end", number, BatchLogs(packed, steps.log_packing("evaluate")))
+            interrupts.check()
     if packed is None:
         raise ValueError("evaluate: the data gave no batch, expected at least one. Check how they are made.")
+    steps.objective.scores.store(live.layout.bring_home(metrics))
     results = in_keras_order(BatchLogs(packed, steps.log_packing("evaluate")).fetch())
     callbacks.call("on_test_end", results)
     return results
@@ -271,17 +275,18 @@ def run_prediction(
     collected: list[Any] = []
     running: Any = None  # the newest step computes while the one before it is copied to the host
     rows = padded_rows(source, live.layout.num_devices) if pads else None
-    for number, batch in enumerate(source.epoch(0, num_steps)):
-        callbacks.call("on_predict_batch_begin", number, {})
-        padded = batch if rows is None else pad_batch(batch, rows)
-        outputs, changed = predict(*live.arrays(), live.layout.put_batch(padded.x))
-        live.change(changed)
-        outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
-        callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
-        if number:
-            collected.append(jax.device_get(running))
-        running = outputs
-        interrupts.check()
+    with closing(source.epoch(0, num_steps)) as batches:
+        for number, batch in enumerate(batches):
+            callbacks.call("on_predict_batch_begin", number, {})
+            padded = batch if rows is None else pad_batch(batch, rows)
+            outputs, changed = predict(*live.arrays(), live.layout.put_batch(padded.x))
+            live.change(changed)
+            outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
+            callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
+            if number:
+                collected.append(jax.device_get(running))
+            running = outputs
+            interrupts.check()
     if running is None:
         raise ValueError("predict: the data gave no batch, expected at least one. Check how they are made.")
     collected.append(jax.device_get(running))

@@ -73,6 +73,13 @@ class Scores:
             logs.update(value if isinstance(value, Mapping) else {name: value})
         return {name: jnp.asarray(value) for name, value in logs.items()}
 
+    def store(self, metrics: Packed) -> None:
+        """Leaves packed states in the accumulators themselves, where `metric.result()` finds them."""
+        states = self.packing.unpack(metrics)
+        for name, metric in self.accumulators.items():
+            for variable, state in zip(metric.variables, states[name], strict=True):
+                variable.set_raw_value(state)
+
     def fresh(self) -> Packed:
         """Returns the packed states before the first batch."""
         return self.packing.pack(self.init())

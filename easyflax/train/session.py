@@ -164,6 +164,7 @@ class Session:
     def close(self) -> Any:
         """Gives the arrays back to the module and returns the optimizer state."""
         self._loan.close()
+        self.steps.objective.scores.store(self.layout.bring_home(self.state.metrics))
         return self.state.opt_state
 
     def _live(self) -> Arrays:
