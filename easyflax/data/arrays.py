@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from easyflax.data.row_source import RowSource
 from easyflax.data.rows import batch_rows, take_rows
@@ -23,7 +23,7 @@ class ArraySource(RowSource):
         super().__init__(batch_rows(data), batch_size, seed=seed, repeats=repeats)
         self.data = data
 
-    def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
+    def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`; without shuffling they are views."""
         return (take_rows(self.data, rows) for rows in self.rows_of_batches(number, steps))
 

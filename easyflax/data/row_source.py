@@ -42,7 +42,7 @@ class RowSource(ABC):
         return False
 
     @abstractmethod
-    def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
+    def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`."""
 
     @abstractmethod

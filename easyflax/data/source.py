@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, NamedTuple, Protocol
 
 
@@ -49,7 +49,7 @@ class Source(Protocol):
         """
         ...
 
-    def epoch(self, number: int, steps: int | None = None) -> Iterator[Batch]:
+    def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch.
 
         Args:

@@ -69,7 +69,8 @@ def check_built(layer: Any, call: str) -> None:
         ValueError: that is so.
     """
     for path, module in nnx.iter_modules(layer):
-        if hasattr(type(module), "_noted_in") and not module.built:  # a layer
+        is_layer = hasattr(type(module), "_noted_in")
+        if is_layer and getattr(module, "built", True) is False:
             where = ".".join(map(str, path))
             inside = f" (its layer '{where}')" if where else ""
             raise ValueError(

@@ -49,7 +49,7 @@ class Weight:
 
 
 def weight_variables(binding: Binding) -> dict[str, nnx.Variable[Any]]:
-    """Returns the variables that count as weights, by path: not those of random streams, metrics, optimizers."""
+    """Returns the variables that count as weights, by path: not of random streams, metrics, optimizers."""
     return {
         name: variable
         for name, variable in binding.variables.items()

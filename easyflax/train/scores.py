@@ -35,6 +35,9 @@ class Scores:
     mean_names: tuple[str, ...]
     metrics: CompiledMetrics
 
+    def __post_init__(self) -> None:
+        _ = self.accumulators  # made now: within a trace their variables would end with it
+
     @functools.cached_property
     def accumulators(self) -> dict[str, Metric]:
         """What accumulates, by log name."""
