@@ -24,6 +24,7 @@ _NO_WEIGHTS = nnx.RngState | nnx.Intermediate | nnx.Cache | nnx.metrics.MetricSt
 __all__ = [
     "check_built",
     "children",
+    "is_apart",
     "order_of",
     "ordered_paths",
     "ordered_weights",
@@ -131,7 +132,10 @@ def _walk(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[A
 
 
 def children(value: Any) -> list[tuple[Any, Any]]:
-    """Returns `(name, value)` of the attributes of a module, or of the items of a container, in order."""
+    """Returns `(name, value)` of the attributes of a module, or of the items of a container, in order.
+
+    Metrics and optimizers are left out.
+    """
     if isinstance(value, nnx.Pytree):
         if (stated := getattr(value, "_children_in_order", None)) is not None:
             return stated()
@@ -143,10 +147,17 @@ def children(value: Any) -> list[tuple[Any, Any]]:
         order = order_of(value) if is_unbuilt else items.get("_weight_order", ())
         first = [name for name in order if name in items]
         rest = [name for name, _ in sorted_items(value) if name not in first]
-        return [(name, items[name]) for name in (*first, *rest)]
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list | tuple) else []
+        found = [(name, items[name]) for name in (*first, *rest)]
+    elif isinstance(value, dict):
+        found = list(value.items())
+    else:
+        found = list(enumerate(value)) if isinstance(value, list | tuple) else []
+    return [(name, child) for name, child in found if not is_apart(child)]
+
+
+def is_apart(module: Any) -> bool:
+    """Says whether a module is no part of the model that holds it, as metrics and optimizers are none."""
+    return getattr(type(module), "_apart_from_layers", False)
 
 
 def _rank(value: Any) -> int | None:

@@ -83,6 +83,7 @@ class Metric(nnx.Module):
     # the class that states it and for subclasses without an `update_state` of their own.
     _weight_zero_leaves_out = False
     _attribute_order: tuple[str, ...] = ()
+    _apart_from_layers = True  # a model that has one as an attribute does not count it among its layers
 
     def __init__(self, dtype: Any = None, name: str | None = None):
         self.name = name or snake_case(type(self).__name__)

@@ -14,7 +14,7 @@ from easyflax.layers import abstract
 from easyflax.layers.freezing import frozen_variables
 from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import name_of
-from easyflax.layers.weight_order import ordered_paths, ordered_weights
+from easyflax.layers.weight_order import is_apart, ordered_paths, ordered_weights
 from easyflax.models.chain import Chain
 from easyflax.models.graph import Graph
 from easyflax.models.measures import Measures
@@ -127,11 +127,16 @@ def _rows_by_path(root: Any, measures: Measures, depth: int, expand: bool) -> It
 
 
 def _modules_to_show(root: Any) -> dict[Path, Any]:
-    """Returns modules by path, without those inside of layers and models."""
+    """Returns modules by path, without those inside of layers and models, and without metrics."""
     found: dict[Path, Any] = {}
+    apart: list[Path] = []
     for path, module in sorted(nnx.iter_modules(root), key=lambda item: len(item[0])):
         above = (found.get(path[:length]) for length in range(1, len(path)))
-        if not any(isinstance(one, Layer) for one in above):
+        if is_apart(module):
+            apart.append(path)
+        elif not any(isinstance(one, Layer) for one in above) and not any(
+            path[: len(start)] == start for start in apart
+        ):
             found[path] = module
     return found
 

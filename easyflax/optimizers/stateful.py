@@ -70,6 +70,7 @@ class Home(Protocol):
 class Stateful(nnx.Module):
     """What an optimizer does with its state; `Optimizer` says what the updates are."""
 
+    _apart_from_layers = True  # a model that has one as an attribute does not count it among its layers
     _state: Any
 
     def __init__(self, learning_rate: LearningRate):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import easyflax.nnx as nnx
-from easyflax import checkpoint
+from easyflax import checkpoint, metrics, optimizers
 from easyflax.callbacks import ModelCheckpoint
 from easyflax.errors import CheckpointError, NotCompiledError
 from easyflax.layers import Dense, Input
@@ -357,3 +357,28 @@ def test_layers_give_and_take_their_weights():
     layer.set_weights([kernel + 1, bias])
     assert [one.shape for one in layer.weights] == [(5, 3), (3,)]
     np.testing.assert_array_equal(model.get_weights()[2], kernel + 1)
+
+
+def test_metrics_and_optimizers_that_a_model_has_are_neither_layers_nor_weights():
+    class Trained(Model):
+        def __init__(self):
+            super().__init__()
+            self.head = Dense(3)
+            self.tracker = metrics.Mean(name="loss")
+            self.others = [metrics.AUC(), metrics.F1Score()]
+            self.optimizer_of_head = optimizers.SGD(0.1, momentum=0.9)
+
+        def call(self, x):
+            return self.head(x)
+
+    model = Trained()
+    model(X[:1])
+    model.optimizer_of_head.build(model.trainable_variables)
+    assert [weight.shape for weight in model.get_weights()] == [(4, 3), (3,)]
+    assert model.layers == [model.head]
+    assert model.count_params() == 15
+    lines = []
+    model.summary(print_fn=lines.append)
+    assert "Dense" in "".join(lines)
+    assert "AUC" not in "".join(lines)
+    assert "SGD" not in "".join(lines)
