@@ -22,13 +22,13 @@ from easyflax.optimizers.arguments import (
 )
 from easyflax.optimizers.learning_rate import LearningRate, as_learning_rate
 from easyflax.optimizers.named_params import Row, array_rows, identity
-from easyflax.optimizers.stateful import Stateful
+from easyflax.optimizers.update_step import ByUpdateStep, update_step_rule
 from easyflax.serialization import deserialize, serialize
 
 __all__ = ["Optimizer"]
 
 
-class Optimizer(Stateful):
+class Optimizer(ByUpdateStep):
     """The base class of all optimizers; its arguments are those that they share.
 
     An optimizer can be used in three ways.
@@ -115,7 +115,12 @@ class Optimizer(Stateful):
     # -- as an optax transformation
 
     def rule(self, learning_rate: jax.Array) -> optax.GradientTransformation:
-        """Returns the transformation from gradients to updates; for subclasses to define."""
+        """Returns the transformation from gradients to updates; for subclasses to define.
+
+        A class written for Keras defines `build` and `update_step` instead.
+        """
+        if type(self).update_step is not Optimizer.update_step:
+            return update_step_rule(self, learning_rate)
         raise NotImplementedError(
             f"{type(self).__name__} has no rule, expected one for how gradients become updates. Define "
             "rule(self, learning_rate), which returns an optax transformation."
@@ -228,7 +233,7 @@ class Optimizer(Stateful):
         """Returns the arguments that make this optimizer again, by Keras's keys; its state is not in it."""
         config: dict[str, Any] = {"name": self.name, "learning_rate": serialize(self._rate_setting())}
         for name in argument_names(type(self)):
-            if name not in config:
+            if name not in config and hasattr(self, name):
                 value = getattr(self, name)
                 config[name] = serialize(list(value) if isinstance(value, tuple) else value)
         return config

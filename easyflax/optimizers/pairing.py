@@ -175,10 +175,12 @@ def restored(new: Any, old: Any, is_updated: Any) -> Any:
         old: the state before.
         is_updated: nested like the parameters, whether each was updated.
     """
-    kept = [path for path, updated in jax.tree_util.tree_leaves_with_path(is_updated) if not updated]
+    updated = dict(jax.tree_util.tree_leaves_with_path(is_updated))
 
     def choose(path: Any, after: Any, before: Any) -> Any:
-        return before if any(path[-len(keys) :] == keys for keys in kept) else after
+        owners = (path[start:] for start in range(len(path)) if path[start:] in updated)  # longest first
+        owner = next(owners, None)
+        return after if owner is None or updated[owner] else before
 
     return jax.tree_util.tree_map_with_path(choose, new, old)
 

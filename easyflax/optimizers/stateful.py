@@ -29,7 +29,7 @@ from easyflax.optimizers.learning_rate import (
 )
 from easyflax.optimizers.named_params import name_of, unique_names
 
-__all__ = ["Home", "Stateful", "noting_builds"]
+__all__ = ["Home", "Stateful", "Unseen", "noting_builds"]
 
 Built = tuple["Stateful", list[nnx.Variable[Any]]]
 _BUILDS: ContextVar[list[Built] | None] = ContextVar("easyflax_optimizer_builds", default=None)
@@ -76,8 +76,8 @@ class Stateful(nnx.Module):
     def __init__(self, learning_rate: LearningRate):
         self._learning_rate = learning_rate
         self._state = None  # {"iterations": ..., "opt_state": ...}, with variables in place of arrays
-        self._held: _Unseen | None = None  # the variables that the state is for, by name
-        self._home: _Unseen | None = None
+        self._held: Unseen | None = None  # the variables that the state is for, by name
+        self._home: Unseen | None = None
 
     # -- for `Optimizer` to define
 
@@ -97,7 +97,7 @@ class Stateful(nnx.Module):
 
     def attach(self, home: Home) -> None:
         """Sends everything that reads or changes the state to `home`, until `detach`."""
-        self._home = _Unseen(home)
+        self._home = Unseen(home)
 
     def detach(self) -> None:
         """Ends what `attach` began; the object has the state that it had before."""
@@ -144,7 +144,7 @@ class Stateful(nnx.Module):
         params = dict(zip(names, variables, strict=True))
         state = {"iterations": jax.numpy.zeros((), jax.numpy.int32), "opt_state": self.init(params)}
         self._state = nnx.data(to_variables(state))
-        self._held = _Unseen(params)
+        self._held = Unseen(params)
         if (notes := _BUILDS.get()) is not None:
             notes.append((self, list(variables)))
 
@@ -332,7 +332,7 @@ class Stateful(nnx.Module):
         twin = copy.copy(self)
         twin._home = None
         twin._state = nnx.data(to_variables(self._whole_state()))
-        twin._held = _Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
+        twin._held = Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
         return twin
 
     def finalize_variable_values(self, trainable_variables: Iterable[nnx.Variable[Any]]) -> None:
@@ -393,7 +393,7 @@ class Stateful(nnx.Module):
             )
 
 
-class _Unseen:
+class Unseen:
     """Holds what `nnx` shall not take for a part of the object."""
 
     def __init__(self, value: Any):

@@ -284,6 +284,20 @@ def test_only_variables_with_gradients_and_their_state_are_updated():
     assert optimizer.iterations == 3
 
 
+def test_what_is_not_updated_is_told_apart_by_its_whole_path():
+    class Outer(nnx.Module):
+        def __init__(self):
+            self.bias = nnx.Param(jnp.zeros(1))
+            self.inner = nnx.Dict(bias=nnx.Param(jnp.zeros(1)))
+
+    model, optimizer = Outer(), optimizers.SGD(1.0, momentum=0.5)
+    optimizer.attach(_Home(optimizer, nnx.state(model)))
+    for _ in range(2):
+        optimizer.update(model, {"inner": {"bias": jnp.ones(1)}})
+    np.testing.assert_array_equal(model.inner.bias.value, [-2.5])
+    np.testing.assert_array_equal(model.bias.value, [0.0])
+
+
 def test_constraints_of_variables_hold_after_an_update():
     model = _model()
     model.bias.set_metadata(constraint=lambda value: jnp.maximum(value, 0))
