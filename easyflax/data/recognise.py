@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 
 from easyflax.data.arrays import ArraySource
 from easyflax.data.columns import Columns, columns, is_names
@@ -71,9 +72,9 @@ def as_source(
         fallback_batch_size: `batch_size` where none is given and the data come in rows.
 
     Raises:
-        ValueError: the arrays differ in length, are empty or of a dtype that cannot be used; `batch_size` is
-            less than 1, or given for data that come in batches, as are `y` and `sample_weight`; or the data
-            have no end and `steps` is None.
+        ValueError: `shuffle` is no bool; the arrays differ in length, are empty or of a dtype that cannot be
+            used; `batch_size` is less than 1, or given for data that come in batches, as are `y` and
+            `sample_weight`; or the data have no end and `steps` is None.
 
     Examples:
         >>> import numpy as np
@@ -81,6 +82,11 @@ def as_source(
         >>> [batch.y.tolist() for batch in source.epoch(0)]
         [[0, 1], [2, 3], [4]]
     """
+    if not isinstance(shuffle, bool | int | np.bool_):
+        raise ValueError(
+            f"{caller}: shuffle is {shuffle!r}, expected True or False. Rows are shuffled over all of "
+            f"the data."
+        )
     size = fallback_batch_size if batch_size is None else batch_size
     order = {"seed": seed if shuffle else None, "repeats": caller == "fit"}
     if is_a(x, "datasets", "DatasetDict", "IterableDatasetDict"):

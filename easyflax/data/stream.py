@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -71,14 +70,16 @@ class StreamSource:
         self._given_place = Place()
         self._is_begun = False  # whether an epoch got batches of the running pass
         self._has_given = False
+        self._batch_size = 0
         self._pending: deque[Item] = deque()  # read and not given to anybody
         self._has_ended = False
         self._next_epoch = 0
 
     @property
     def batch_size(self) -> int:
-        """Rows of the first batch."""
-        return batch_rows(self.first_batch())
+        """Rows of the first batch that was looked at."""
+        self._batch_size = self._batch_size or batch_rows(self.first_batch())
+        return self._batch_size
 
     @property
     def is_exhausted(self) -> bool:
@@ -104,18 +105,13 @@ class StreamSource:
     def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`."""
         self._next_epoch = number + 1
-        if not self._repeats and self._has_given and self.is_exhausted:
-            warnings.warn(
-                f"{self._to_batch.caller}: {self._stream.kind} was read to its end and cannot begin anew: "
-                f"there is nothing left. Pass data that can, such as a function that returns a new iterator.",
-                stacklevel=2,
-            )
         if (steps is None or not self._repeats) and self._is_begun and self._stream.is_restartable:
             self._close()
         items = Prefetch(self._read(number, steps))
         try:
             for item in items:
                 self._given_place, self._is_begun, self._has_given = item.place, True, True
+                self._batch_size = self._batch_size or batch_rows(item.batch)
                 yield item.batch
             if self._iterator is None:  # the pass is over
                 self._given_place, self._is_begun = Place(), False

@@ -98,7 +98,8 @@ def run_epochs(
             logs |= _validate(session, plan.validation, callbacks, interrupts)
         session.show()
         callbacks.call("on_epoch_end", epoch, logs)
-        if should_stop() or plan.source.is_exhausted:
+        is_last = epoch == plan.epochs - 1  # asking the source may read one batch, for the next epoch
+        if should_stop() or (not is_last and plan.source.is_exhausted):
             break
     return logs
 
@@ -106,6 +107,13 @@ def run_epochs(
 def _validate(
     session: Session, validation: Validation, callbacks: CallbackList, interrupts: Interrupts
 ) -> dict[str, float]:
+    if validation.source.is_exhausted:
+        warnings.warn(
+            "validation_data was read to its end and cannot be read again: there is no validation from here "
+            "on. Pass data that can, such as a function that returns a new iterator, or arrays.",
+            stacklevel=4,
+        )
+        return {}
     logs = run_evaluation(
         session, validation.source, validation.num_steps, validation.steps, callbacks, interrupts
     )
@@ -175,7 +183,7 @@ def _check_count(plan: Plan, epoch: int, done: int) -> None:
             "was read before is empty."
         )
     wanted, is_last = plan.known_steps, epoch == plan.epochs - 1
-    if (wanted is not None and done < wanted) or (plan.source.is_exhausted and not is_last):
+    if (wanted is not None and done < wanted) or (not is_last and plan.source.is_exhausted):
         of_steps = f" of {wanted}" if wanted is not None else ""
         warnings.warn(
             f"fit: the data ended after batch {done}{of_steps} in epoch {epoch + 1}/{plan.epochs}, and "

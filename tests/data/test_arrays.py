@@ -66,6 +66,11 @@ def test_a_peeked_batch_is_of_the_rows_as_they_stand():
     assert source.first_batch().x.tolist() == list(range(8))
 
 
+def test_shuffling_within_batches_is_refused():
+    with pytest.raises(ValueError, match=r"fit: shuffle is 'batch', expected True or False"):
+        as_source(np.zeros(4), shuffle="batch")
+
+
 def test_weights_go_with_their_rows():
     rows = np.arange(20)
     source = as_source(rows, {"a": rows, "b": rows}, {"a": rows / 2, "b": None}, batch_size=6, shuffle=True)

@@ -278,13 +278,12 @@ def test_reading_goes_on_where_the_state_was_taken(steps):
 # -- when there is no good end
 
 
-def test_a_validation_that_has_nothing_left_says_so():
-    source = as_source(_batches(2), caller="validation")
-    assert _numbers(source.epoch(0)) == [0, 1]
-    with pytest.warns(
-        UserWarning, match=r"validation: a generator was read to its end and cannot begin anew"
-    ):
-        assert _numbers(source.epoch(0)) == []
+def test_evaluation_of_a_generator_goes_on_and_ends():
+    source = as_source(_batches(3), caller="validation", steps=2)
+    assert [_numbers(source.epoch(0, 2)) for _ in range(2)] == [[0, 1], [2]]
+    assert source.is_exhausted
+    assert source.batch_size == 2
+    assert _numbers(source.epoch(0, 2)) == []
 
 
 def test_a_generator_that_does_not_come_back_is_left_alone(monkeypatch):
