@@ -122,6 +122,7 @@ class Metric(nnx.Module):
 
         Raises:
             RuntimeError: `super().__init__()` was not called before.
+            TypeError: the shape is a string, as where a name comes first.
             ValueError: `aggregation` is unknown.
         """
         self._check_initialized()
@@ -129,6 +130,11 @@ class Metric(nnx.Module):
             raise ValueError(
                 f"add_variable: aggregation is {aggregation!r}, expected one of {list(_AGGREGATIONS)}. Leave "
                 "it out for sums."
+            )
+        if isinstance(shape, str):
+            raise TypeError(
+                f"{self.name}: a variable was to have the shape {shape!r}, expected a tuple of sizes. Pass "
+                f"the name by keyword: name={shape!r}."
             )
         make: Any = initializers.get("zeros" if initializer is None else initializer)
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())

@@ -169,6 +169,12 @@ class NamedMean(MeanMetricWrapper):
         for argument, value in kwargs.items():
             setattr(self, argument, value)
 
+    def is_row_wise(self, y_true: Any, y_pred: Any) -> bool:
+        """Returns whether the function gives a value for each row, and does not look along the rows."""
+        ndim = len(np.shape(y_pred))
+        along_rows = ndim > 1 and self._fn_kwargs.get("axis", -1) % ndim == 0
+        return not along_rows and super().is_row_wise(y_true, y_pred)
+
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...

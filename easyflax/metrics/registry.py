@@ -142,6 +142,11 @@ def get(
         identifier = serialization.get_by_name("metric", identifier, _KNOWN)
     if isinstance(identifier, type):
         identifier = _made(identifier, {})
+    if not callable(identifier):
+        raise TypeError(
+            f"A metric was given as what stands for a {type(identifier).__name__}, expected a name, an "
+            "ef.metrics object, the configuration of one (with 'class_name' and 'config') or a function."
+        )
     if isinstance(identifier, Metric) or output_shape is None:
         return identifier
     return LossMetric(identifier) if isinstance(identifier, Loss) else FunctionMetric(identifier)

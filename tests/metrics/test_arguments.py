@@ -104,6 +104,24 @@ def test_names_that_need_arguments_say_so():
         metrics.get(metrics.IoU)
 
 
+def test_what_stands_for_no_metric_is_refused():
+    for wrong in ({"name": "auc"}, int):
+        with pytest.raises(TypeError, match=r"given as what stands for a (dict|int), expected a name"):
+            metrics.get(wrong)
+
+
+def test_a_name_in_place_of_a_shape_is_refused():
+    with pytest.raises(TypeError, match=r"have the shape 'total', expected a tuple.*name='total'"):
+        metrics.Mean().add_weight("total", initializer="zeros")
+
+
+def test_what_looks_along_the_rows_cannot_leave_some_out():
+    like = np.ones((4, 4), "float32")
+    for name in ("PearsonCorrelation", "CosineSimilarity", "ConcordanceCorrelation"):
+        assert getattr(metrics, name)().is_row_wise(like, like)
+        assert not getattr(metrics, name)(axis=0).is_row_wise(like, like)
+
+
 def test_metrics_of_nnx_are_refused_with_what_to_take():
     with pytest.raises(TypeError, match=r"given as an nnx\.metrics\.Accuracy.*SparseCategoricalAccuracy\(\)"):
         metrics.check(nnx.metrics.Accuracy())
