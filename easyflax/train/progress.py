@@ -24,7 +24,6 @@ from easyflax.train.progress_rich import RichDisplay
 from easyflax.train.progress_text import Moment
 from easyflax.train.screen import Screen, shared_screen
 
-_SECONDS_BETWEEN_DRAWS = 0.1
 _SECONDS_BETWEEN_LINES = 10.0  # where a bar was asked for and nobody watches
 
 
@@ -33,9 +32,11 @@ class Display(Protocol):
 
     Attributes:
         shares_a_line: whether it stands at the cursor, where others print too.
+        seconds_between: from one drawing to the next, so that drawing costs next to nothing.
     """
 
     shares_a_line: bool
+    seconds_between: float
 
     def draw(self, moment: Moment) -> None:
         """Shows how far it has come."""
@@ -170,10 +171,11 @@ class Progress(Callback):
         self._awaited = self._awaited or self._newest
 
     def _draw(self, note: str = "") -> None:
-        self._next_draw = time.perf_counter() + _SECONDS_BETWEEN_DRAWS
+        display = self._shown_by()
+        self._next_draw = time.perf_counter() + display.seconds_between
         self._arrive()
         if self._screen is None or self._screen.is_at_line_start:
-            self._shown_by().draw(self._moment(note))
+            display.draw(self._moment(note))
 
     def _finish(self, logs: Mapping[str, Any] | None) -> None:
         self._steps_ended_at = self._steps_ended_at or time.perf_counter()

@@ -33,6 +33,7 @@ class BarDisplay:
     """
 
     shares_a_line = True
+    seconds_between = 0.1
 
     def __init__(self, tqdm: Any, file: TextIO):
         self._tqdm = tqdm

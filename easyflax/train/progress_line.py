@@ -12,21 +12,22 @@ class LineDisplay:
 
     Args:
         file: where to.
-        seconds_between: how often a line is printed before the end; None for never.
+        seconds_between_lines: how often a line is printed before the end; None for never.
     """
 
     shares_a_line = False
+    seconds_between = 0.1
 
-    def __init__(self, file: TextIO, seconds_between: float | None = None):
+    def __init__(self, file: TextIO, seconds_between_lines: float | None = None):
         self._file = file
-        self._seconds_between = seconds_between
+        self._seconds_between_lines = seconds_between_lines
         self._last = 0.0
 
     def draw(self, moment: Moment) -> None:
         """Prints a line, if it is time."""
         if moment.seconds < self._last:
             self._last = 0.0  # something new has begun
-        if self._seconds_between is None or moment.seconds - self._last < self._seconds_between:
+        if self._seconds_between_lines is None or moment.seconds - self._last < self._seconds_between_lines:
             return
         self._last = moment.seconds
         head = f"{moment.title} {moment.count}"

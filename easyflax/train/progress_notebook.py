@@ -52,6 +52,7 @@ class NotebookBar:
     """
 
     shares_a_line = False
+    seconds_between = 0.1
 
     def __init__(self, tqdm: Any):
         self._tqdm = tqdm
@@ -88,6 +89,7 @@ class NotebookRich:
     """Draws what rich draws, as HTML, which needs no widgets."""
 
     shares_a_line = False
+    seconds_between = 0.25
 
     def __init__(self) -> None:
         self._output = _Output()

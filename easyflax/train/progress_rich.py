@@ -15,6 +15,7 @@ class RichDisplay:
     """
 
     shares_a_line = True
+    seconds_between = 0.25  # a drawing takes ten times as long as one by tqdm
 
     def __init__(self, file: TextIO):
         from rich.console import Console
