@@ -227,11 +227,11 @@ class Trainer(StepMethods, StateMethods):
         hooks.set_validates(validation is not None)
         with hooks.on_screen(), hooks.told_of_exceptions():
             with between_steps() as interrupts, compiled.engine.session_on(trained.binding, steps) as session:
-                hooks.call("on_train_begin", {})
+                hooks.on_train_begin()
                 logs = run_epochs(
                     session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
                 )
-            hooks.call("on_train_end", logs)
+            hooks.on_train_end(logs)
         assert self.history is not None  # set by the list of callbacks
         return self.history
 

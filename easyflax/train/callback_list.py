@@ -131,10 +131,6 @@ class CallbackList(Callback):
             self.on_exception(exception)
             raise
 
-    def call(self, name: str, *args: Any) -> None:
-        """Calls the hook of that name."""
-        getattr(self, name)(*args)
-
     # -- the hooks
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -209,10 +205,6 @@ class CallbackList(Callback):
         """Calls the hook of all callbacks; the outputs in the logs stay as they are."""
         for hook in self._hooks("on_predict_batch_end"):
             hook(batch, logs)
-
-    # The engine's names for the two that it calls at every step.
-    train_batch_begin = on_train_batch_begin
-    train_batch_end = on_train_batch_end
 
     def _call(self, name: str, logs: Logs, *args: Any) -> None:
         hooks = self._hooks(name)

@@ -92,12 +92,12 @@ def run_epochs(
     """
     logs: dict[str, float] = {}
     for epoch in range(plan.initial_epoch, plan.epochs):
-        callbacks.call("on_epoch_begin", epoch, {})
+        callbacks.on_epoch_begin(epoch)
         logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
         if plan.validation and plan.validation.is_due(epoch):
             logs |= _validate(session, plan.validation, callbacks, interrupts)
         session.show()
-        callbacks.call("on_epoch_end", epoch, logs)
+        callbacks.on_epoch_end(epoch, logs)
         is_last = epoch == plan.epochs - 1  # asking the source may read one batch, for the next epoch
         if should_stop() or (not is_last and plan.source.is_exhausted):
             break
@@ -145,10 +145,10 @@ def _train_one_epoch(
     packed, done = None, 0
     with closing(plan.source.epoch(epoch, plan.steps_per_epoch)) as running:
         for batches in _chunks(running, plan.steps_per_execution):
-            callbacks.train_batch_begin(done)
+            callbacks.on_train_batch_begin(done)
             packed = session.train(batches)
             done += len(batches)
-            callbacks.train_batch_end(done - 1, logs_of(packed))
+            callbacks.on_train_batch_end(done - 1, logs_of(packed))
             interrupts.check()
             if should_stop():
                 break
@@ -234,25 +234,25 @@ def run_evaluation(
         callbacks: whose test hooks are called.
         interrupts: asked after each step.
     """
-    callbacks.call("on_test_begin", {})
+    callbacks.on_test_begin()
     in_flight, packed = InFlight(live.layout), None
     changed, metrics = steps.reset(*live.arrays())
     live.change(changed)
     rows = padded_rows(source, live.layout.num_devices) if steps.objective.row_wise else None
     with closing(source.epoch(0, num_steps)) as batches:
         for number, batch in enumerate(batches):
-            callbacks.call("on_test_batch_begin", number, {})
+            callbacks.on_test_batch_begin(number)
             batch = batch if rows is None else pad_batch(batch, rows)
             changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, live.layout.put_batch(batch))
             live.change(changed)
             in_flight.add(packed)
-            callbacks.call("on_test_batch_end", number, BatchLogs(packed, steps.log_packing("evaluate")))
+            callbacks.on_test_batch_end(number, BatchLogs(packed, steps.log_packing("evaluate")))
             interrupts.check()
     if packed is None:
         raise ValueError("evaluate: the data gave no batch, expected at least one. Check how they are made.")
     steps.objective.scores.store(live.layout.bring_home(metrics))
     results = in_keras_order(BatchLogs(packed, steps.log_packing("evaluate")).fetch())
-    callbacks.call("on_test_end", results)
+    callbacks.on_test_end(results)
     return results
 
 
@@ -279,18 +279,18 @@ def run_prediction(
         interrupts: asked after each step.
         pads: whether the last batch may be filled up to the shape of the others.
     """
-    callbacks.call("on_predict_begin", {})
+    callbacks.on_predict_begin()
     collected: list[Any] = []
     running: Any = None  # the newest step computes while the one before it is copied to the host
     rows = padded_rows(source, live.layout.num_devices) if pads else None
     with closing(source.epoch(0, num_steps)) as batches:
         for number, batch in enumerate(batches):
-            callbacks.call("on_predict_batch_begin", number, {})
+            callbacks.on_predict_batch_begin(number)
             padded = batch if rows is None else pad_batch(batch, rows)
             outputs, changed = predict(*live.arrays(), live.layout.put_batch(padded.x))
             live.change(changed)
             outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
-            callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
+            callbacks.on_predict_batch_end(number, {"outputs": outputs})
             if number:
                 collected.append(jax.device_get(running))
             running = outputs
@@ -298,7 +298,7 @@ def run_prediction(
     if running is None:
         raise ValueError("predict: the data gave no batch, expected at least one. Check how they are made.")
     collected.append(jax.device_get(running))
-    callbacks.call("on_predict_end", {})
+    callbacks.on_predict_end()
     return jax.tree.map(lambda *parts: np.concatenate(parts), *collected)
 
 

@@ -57,6 +57,7 @@ class BarDisplay:
         bar = self._make(moment, last) if self._bar is None else self._bar
         bar.ncols, bar.dynamic_ncols = None, False  # the lines are broken already
         bar.n, bar.bar_format = moment.done, last
+        self.hide()  # tqdm itself only overwrites what the last of several lines covers
         self.close()
 
     def hide(self) -> None:

@@ -283,6 +283,7 @@ def test_a_line_is_cut_to_a_narrow_terminal_and_whole_in_the_end(model, terminal
     assert max(map(len, drawn)) <= 40
     assert any(re.fullmatch(r"Epoch 1/1 1/1 0:\d\d - validating - loss…", line) for line in drawn)
     assert re.fullmatch(rf"  val_loss: {NUMBER} - val_mae: {NUMBER}", last)
+    assert re.fullmatch(rf"Epoch 1/1 1/1 - {NUMBER}s - {NUMBER}/step", terminal.lines()[0])
 
 
 # -- others write too
