@@ -101,7 +101,7 @@ def value_text(value: Any) -> str:
         ['0.1235', '1.2345e-04', '0.0000', '1.2346e+07', 'nan', 'warm']
         >>> import numpy as np
         >>> value_text(np.array([0.5, 1.0])), value_text(np.eye(10))
-        ('[0.5000, 1.0000]', '10x10 of mean 0.1000')
+        ('[0.5000, 1.0000]', 'mean 0.1000 of 10x10')
     """
     if isinstance(value, str):
         return value
@@ -113,7 +113,7 @@ def value_text(value: Any) -> str:
     if shape and len(shape) == 1 and shape[0] <= _MOST_ENTRIES:
         return value_text(value.tolist())
     if shape and math.prod(shape):
-        return f"{'x'.join(map(str, shape))} of mean {value_text(float(value.mean()))}"
+        return f"mean {value_text(float(value.mean()))} of {'x'.join(map(str, shape))}"
     if shape == () and (isinstance(value, Real) or hasattr(value, "dtype")):
         return _number(float(value))
     return ""
