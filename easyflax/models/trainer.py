@@ -231,6 +231,8 @@ class Trainer(StepMethods, StateMethods):
                 logs = run_epochs(
                     session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
                 )
+            if compiled.optimizer.keeps_average:
+                compiled.optimizer.finalize_variable_values(trained.binding.params.values())
             hooks.on_train_end(logs)
         assert self.history is not None  # set by the list of callbacks
         return self.history

@@ -14,6 +14,7 @@ from easyflax.optimizers.ftrl import Ftrl as Ftrl
 from easyflax.optimizers.learning_rate import get_learning_rate as get_learning_rate
 from easyflax.optimizers.learning_rate import set_learning_rate as set_learning_rate
 from easyflax.optimizers.loss_scale import LossScaleOptimizer as LossScaleOptimizer
+from easyflax.optimizers.loss_scale import loss_scale as loss_scale
 from easyflax.optimizers.mean_squares import Adadelta as Adadelta
 from easyflax.optimizers.mean_squares import Adagrad as Adagrad
 from easyflax.optimizers.mean_squares import RMSprop as RMSprop
@@ -53,6 +54,7 @@ __all__ = [
     "finalized",
     "get",
     "get_learning_rate",
+    "loss_scale",
     "schedules",
     "serialize",
     "set_learning_rate",

@@ -163,6 +163,11 @@ class Optimizer(ByUpdateStep):
         return rule
 
     @property
+    def keeps_average(self) -> bool:
+        """Whether the state holds a running average of the parameters, which training ends with."""
+        return self.use_ema
+
+    @property
     def _accumulated(self) -> int:
         return self.gradient_accumulation_steps or 1
 

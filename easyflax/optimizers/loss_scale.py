@@ -12,9 +12,10 @@ import optax
 from easyflax.optimizers.arguments import check_at_least, check_count
 from easyflax.optimizers.base import Optimizer
 from easyflax.optimizers.parts import Part, as_inner
+from easyflax.optimizers.wrappers import ScaleState
 from easyflax.serialization import deserialize, serialize
 
-__all__ = ["LossScaleOptimizer", "LossScaleState"]
+__all__ = ["LossScaleOptimizer", "LossScaleState", "loss_scale"]
 
 # What Keras writes into configurations besides, and has no effect.
 _WRITTEN_BY_KERAS = {
@@ -37,6 +38,22 @@ class LossScaleState(NamedTuple):
     step_counter: jax.Array  # () int32, finite steps since the scale last changed
     dynamic_scale: jax.Array  # () float32
     inner_state: Any
+
+
+def loss_scale(opt_state: Any) -> jax.Array | None:
+    """Returns what the loss of the next step shall be multiplied by, as the state says; None for nothing.
+
+    Args:
+        opt_state: of a `LossScaleOptimizer`, of an optimizer with `loss_scale_factor`, or of any other.
+    """
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_scaled)
+    for node in filter(_is_scaled, nodes):
+        return node.dynamic_scale if isinstance(node, LossScaleState) else node.scale
+    return None
+
+
+def _is_scaled(node: Any) -> bool:
+    return isinstance(node, LossScaleState | ScaleState)
 
 
 class LossScaleOptimizer(Optimizer):
@@ -163,6 +180,10 @@ class LossScaleOptimizer(Optimizer):
     @property
     def _accumulated(self) -> int:
         return self._inner._accumulated
+
+    @property
+    def keeps_average(self) -> bool:
+        return self._inner.keeps_average
 
     # -- configuration
 

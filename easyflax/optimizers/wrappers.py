@@ -18,6 +18,7 @@ from easyflax.optimizers.transforms import clip_each_by_norm
 __all__ = [
     "AverageState",
     "DecayState",
+    "ScaleState",
     "accumulating",
     "averaged",
     "clipping",
@@ -121,10 +122,26 @@ def clipping(owner: str, **bounds: float | None) -> list[optax.GradientTransform
     return [makers[name](value) for name, value in given.items() if value > 0]
 
 
+class ScaleState(NamedTuple):
+    """State of `unscaled`."""
+
+    scale: jax.Array  # () float32
+    inner_state: Any
+
+
 def unscaled(optimizer: optax.GradientTransformation, scale: float) -> Transformation:
-    """Returns `optimizer` for gradients of a loss that was multiplied by `scale`."""
-    divide = optax.stateless(lambda updates, _: jax.tree.map(lambda g: (g / scale).astype(g.dtype), updates))
-    return optax.with_extra_args_support(optax.chain(divide, optimizer))
+    """Returns `optimizer` for gradients of a loss that was multiplied by `scale`, which its state tells."""
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> ScaleState:
+        return ScaleState(jnp.asarray(scale, jnp.float32), inner.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, ScaleState]:
+        grads = jax.tree.map(lambda grad: (grad / scale).astype(grad.dtype), updates)
+        updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
+        return updates, ScaleState(state.scale, inner_state)
+
+    return Transformation(init, update)
 
 
 def accumulating(optimizer: optax.GradientTransformation, steps: int) -> Transformation:

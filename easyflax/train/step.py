@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from easyflax.data import Batch
+from easyflax.optimizers import loss_scale
 from easyflax.train.binding import Applied, Arrays
 from easyflax.train.compiled_loss import CompiledLoss
 from easyflax.train.packing import Packed
@@ -153,10 +154,11 @@ def descend(
     own_loss: OwnLoss | None = None,
 ) -> tuple[Arrays, Any, Scored]:
     """Returns the parameters after one update, the optimizer's state, and how the batch was scored."""
+    scale = loss_scale(opt_state)  # the optimizer divides the gradients by it
 
     def loss_of(params: Arrays) -> tuple[jax.Array, Scored]:
         scored = score(objective, params, other, batch, training=True, key=key, own_loss=own_loss)
-        return scored.loss, scored
+        return scored.loss if scale is None else scored.loss * scale, scored
 
     (_, scored), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     params, opt_state = update(objective, grads, opt_state, params)

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 
+import easyflax as ef
 from easyflax import nnx, optimizers
 
 # Of Keras, when it reads a variable into a configuration.
@@ -267,3 +268,21 @@ def test_the_loss_curve_of_a_small_network_equals_kerass(name):
         theirs.append(value)
     assert theirs[-1] < 0.98 * theirs[0]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["average", "factor", "dynamic"])
+def test_fit_ends_with_averages_and_scales_losses_as_keras_does(kind):
+    def make(lib):
+        if kind == "dynamic":
+            return lib.optimizers.LossScaleOptimizer(lib.optimizers.SGD(0.01))
+        arguments = {"average": {"use_ema": True, "ema_momentum": 0.5}, "factor": {"loss_scale_factor": 16.0}}
+        return lib.optimizers.SGD(0.01, **arguments[kind])
+
+    x = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
+    found = []
+    for lib in (ef, keras):
+        model = lib.Sequential([lib.layers.Dense(1, kernel_initializer="ones")])
+        model.compile(make(lib), "mse")
+        history = model.fit(x, x[:, :1], batch_size=8, epochs=2, shuffle=False, verbose=0).history
+        found.append([*history["loss"], *np.asarray(model.layers[0].kernel).ravel()])
+    np.testing.assert_allclose(*found, rtol=1e-5)
