@@ -24,6 +24,7 @@ _NO_WEIGHTS = nnx.RngState | nnx.Intermediate | nnx.Cache | nnx.metrics.MetricSt
 __all__ = [
     "check_built",
     "children",
+    "in_order_of_weights",
     "is_apart",
     "order_of",
     "ordered_paths",
@@ -56,6 +57,13 @@ def ordered_paths(module: Any) -> list[tuple[tuple[Any, ...], nnx.Variable[Any]]
         if not isinstance(variable, _NO_WEIGHTS):
             found.setdefault(id(variable), (path, variable))
     return list(found.values())
+
+
+def in_order_of_weights(module: Any, variables: Any) -> list[nnx.Variable[Any]]:
+    """Returns variables of a module, in any nesting, in the order of its `ordered_weights`."""
+    leaves = jax.tree.leaves(variables, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    found = {id(leaf) for leaf in leaves}
+    return [one for one in ordered_weights(module) if id(one) in found]
 
 
 def random_state(module: Any) -> list[nnx.Variable[Any]]:

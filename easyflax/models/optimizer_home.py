@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import easyflax.nnx as nnx
+from easyflax.layers.weight_order import in_order_of_weights
 from easyflax.train.binding import Binding
 from easyflax.train.engine import Engine
 
@@ -17,11 +18,13 @@ class OptimizerHome:
 
     Args:
         engine: holds the state.
-        binding: returns the model that it is for.
+        model: that it is for.
+        binding: returns its variables.
     """
 
-    def __init__(self, engine: Engine, binding: Callable[[], Binding]):
+    def __init__(self, engine: Engine, model: Any, binding: Callable[[], Binding]):
         self._engine = engine
+        self._model = model
         self._binding = binding
 
     @property
@@ -44,3 +47,7 @@ class OptimizerHome:
     def params(self) -> nnx.State:
         """Returns the trained variables, nested as the optimizer sees them."""
         return self._binding().params_state()[1]
+
+    def trainable_variables(self) -> list[nnx.Variable[Any]]:
+        """Returns them in the order of the model's weights."""
+        return in_order_of_weights(self._model, self.params())

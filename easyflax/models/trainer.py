@@ -142,7 +142,7 @@ class Trainer(StepMethods, StateMethods):
             seed=seed,
             distribution=distribution,
         )
-        compiled.optimizer.attach(OptimizerHome(compiled.engine, self._binding))
+        compiled.optimizer.attach(OptimizerHome(compiled.engine, self, self._binding))
         self._run.compiled = compiled
 
     def fit(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
+from easyflax.nnx.training.variable_trees import is_variable
 from easyflax.optimizers.base import Optimizer
 from easyflax.optimizers.learning_rate import rate_holders
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer
@@ -41,6 +44,11 @@ class Part:
     def set_opt_state(self, opt_state: Any) -> None:
         """Replaces the inner state."""
         self._outer._set_opt_state(self._replace(self._outer._opt_state(), opt_state))
+
+    def trainable_variables(self) -> list[Any]:
+        """Returns the variables that the part is for, in the order of the outer one's."""
+        inner = {id(one) for one in jax.tree.leaves(self.params(), is_leaf=is_variable)}
+        return [one for one in self._outer._all_variables() if id(one) in inner]
 
     @property
     def iterations(self) -> Any:

@@ -66,6 +66,10 @@ class Home(Protocol):
         """Returns the tree of the variables that the state is for, nested as the optimizer sees them."""
         ...
 
+    def trainable_variables(self) -> list[Any]:
+        """Returns these variables in the order of the model's `trainable_variables`."""
+        ...
+
 
 class Stateful(nnx.Module):
     """What an optimizer does with its state; `Optimizer` says what the updates are."""
@@ -316,24 +320,25 @@ class Stateful(nnx.Module):
         """
         owner = f"{type(self).__name__}.stateless_apply"
         self._check_built(owner)
-        twin = self._detached_copy(trainable_variables)
-        own, trained = twin.variables, twin._all_variables()
+        twin, trained = self._detached_copy(trainable_variables)
+        own = twin.variables
         pairing.check_number(owner, optimizer_variables, own, "optimizer_variables")
         for variable, value in zip(own, optimizer_variables, strict=True):
             variable.set_raw_value(to_arrays(value))
-        twin.apply(grads)
+        twin.apply(grads, trained)
         return to_arrays(trained), to_arrays(own)
 
-    def _detached_copy(self, values: Sequence[Any]) -> Any:
-        """Returns a copy with a state of its own, for copies of the variables with these values."""
+    def _detached_copy(self, values: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Returns a copy with a state of its own, and the copies of the variables that it is for."""
         trained = self._all_variables()
         pairing.check_number(f"{type(self).__name__}", values, trained, "trainable_variables")
         targets = [one.replace(to_arrays(value)) for one, value in zip(trained, values, strict=True)]
         twin = copy.copy(self)
         twin._home = None
         twin._state = nnx.data(to_variables(self._whole_state()))
-        twin._held = Unseen(jax.tree.structure(self._held_tree(), is_leaf=is_variable).unflatten(targets))
-        return twin
+        copies = {id(one): target for one, target in zip(trained, targets, strict=True)}
+        twin._held = Unseen(jax.tree.map(lambda one: copies[id(one)], self._held_tree(), is_leaf=is_variable))
+        return twin, targets
 
     def finalize_variable_values(self, trainable_variables: Iterable[nnx.Variable[Any]]) -> None:
         """Sets variables to their running averages, where the state holds them (`use_ema=True`).
@@ -383,6 +388,9 @@ class Stateful(nnx.Module):
         return None if self._held is None else self._held.value
 
     def _all_variables(self) -> list[Any]:
+        """Returns the variables that the state is for, in the order in which lists of gradients are."""
+        if self._home is not None:
+            return self._home.value.trainable_variables()
         return jax.tree.leaves(self._held_tree(), is_leaf=is_variable)
 
     def _check_built(self, owner: str) -> None:

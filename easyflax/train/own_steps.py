@@ -25,6 +25,7 @@ import easyflax.nnx as nnx
 from easyflax.data import Batch
 from easyflax.layers.freezing import set_mode
 from easyflax.layers.layer import Layer
+from easyflax.layers.weight_order import in_order_of_weights
 from easyflax.metrics import Metric
 from easyflax.optimizers import Optimizer
 from easyflax.train.binding import Arrays, Binding
@@ -271,6 +272,10 @@ class Scope:
     def params(self) -> nnx.State:
         """Returns the trained variables of the model, nested as the optimizer sees them."""
         return self.steps.binding.params_in(self.model)
+
+    def trainable_variables(self) -> list[nnx.Variable[Any]]:
+        """Returns them in the order of the model's weights."""
+        return in_order_of_weights(self.model, self.params())
 
 
 def pack(batch: Batch) -> Any:

@@ -208,6 +208,9 @@ class _Home:
     def params(self):
         return self.variables
 
+    def trainable_variables(self):
+        return jax.tree.leaves(self.variables, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
 
 def test_what_is_attached_reads_and_writes_at_home():
     model, optimizer = _model(), optimizers.SGD(0.5, momentum=0.9)
