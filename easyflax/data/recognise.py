@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import jax
 import numpy as np
 
+import easyflax.nnx as nnx
 from easyflax.data.arrays import ArraySource
 from easyflax.data.columns import Columns, columns, is_names
 from easyflax.data.kinds import is_a, type_name
@@ -73,8 +75,9 @@ def as_source(
 
     Raises:
         ValueError: `shuffle` is no bool; the arrays differ in length, are empty or of a dtype that cannot be
-            used; `batch_size` is less than 1, or given for data that come in batches, as are `y` and
-            `sample_weight`; or the data have no end and `steps` is None.
+            used; `batch_size` is less than 1; `y` or `sample_weight` are given for data that come in batches;
+            or the data have no end and `steps` is None.
+        TypeError: `x` is a module.
 
     Examples:
         >>> import numpy as np
@@ -86,6 +89,11 @@ def as_source(
         raise ValueError(
             f"{caller}: shuffle is {shuffle!r}, expected True or False. Rows are shuffled over all of "
             f"the data."
+        )
+    if isinstance(x, nnx.Module):
+        raise TypeError(
+            f"{caller}: x is a {type_name(x)}, expected data. Pass arrays, or what yields batches; call the "
+            "module itself to apply it to a batch."
         )
     size = fallback_batch_size if batch_size is None else batch_size
     order = {"seed": seed if shuffle else None, "repeats": caller == "fit"}
@@ -107,9 +115,10 @@ def as_source(
     if read is not None:
         return RowDatasetSource(read, to_batch, len(x), _rows_of_batch(size, len(x), steps), **order)
     if batch_size is not None and not yields_rows(x):
-        raise ValueError(
-            f"{caller}: batch_size is {batch_size} and x is {described(x)}, which yields batches of its own, "
-            f"expected no batch_size. Leave it out."
+        warnings.warn(
+            f"{caller}: batch_size is {batch_size} and x is {described(x)}, which yields batches of its own: "
+            f"these are read as they come. Leave batch_size out.",
+            stacklevel=3,
         )
     if gives_batches_by_number(x):
         _check_ends(x, number_of_batches(x) is None, steps, caller)

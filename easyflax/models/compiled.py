@@ -146,11 +146,11 @@ class Compiled:
                 raise
             return objective_without_outputs(trained.binding, self.named, error)
 
-    def steps_on(self, trained: Trained, source: Source) -> CompiledSteps:
+    def steps_on(self, trained: Trained, source: Source, y_name: str = "y") -> CompiledSteps:
         """Returns the steps for the data of `source`; labels are checked."""
         batch = source.first_batch()
         if not trained.overridden:
-            _check_targets(self.named, batch)
+            _check_targets(self.named, batch, y_name)
         steps = self.steps_for(trained, batch)
         if steps.own is None:
             steps.objective.check_labels(source.data if isinstance(source, ArraySource) else batch)
@@ -160,13 +160,15 @@ class Compiled:
         self, trained: Trained, source: Source, num_steps: int | None, freq: int | Collection[int]
     ) -> Validation:
         """Returns how a fit validates on `source`."""
-        return Validation(source, num_steps, self.steps_on(trained, source), validation_epochs(freq))
+        steps = self.steps_on(trained, source, "validation_data: y")
+        return Validation(source, num_steps, steps, validation_epochs(freq))
 
 
-def _check_targets(named: Named, batch: Batch) -> None:
+def _check_targets(named: Named, batch: Batch, y_name: str) -> None:
     if batch.y is None and named.scores_outputs:
         raise ValueError(
-            "y is None, expected targets to compute the loss with. Pass y; for an autoencoder pass y=x."
+            f"{y_name} is None, expected targets to compute the loss with. Pass y; for an autoencoder pass "
+            "y=x."
         )
 
 

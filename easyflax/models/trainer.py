@@ -14,8 +14,10 @@ from easyflax.data import Batch, Source, as_source, split_validation, unpack_val
 from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.layers.building import build_on, has_unbuilt
+from easyflax.layers.symbolic import Symbolic
 from easyflax.models.arguments import check_count, check_count_or_none
 from easyflax.models.by_structure import ByStructure
+from easyflax.models.chain import Chain
 from easyflax.models.compiled import Compiled, Trained
 from easyflax.models.optimizer_home import OptimizerHome
 from easyflax.models.state_methods import StateMethods
@@ -445,6 +447,7 @@ class Trainer(StepMethods, StateMethods):
     def _ready_for(self, source: Source) -> Trained:
         """Builds what has no weights yet, and returns the model as the steps see it."""
         batch = source.first_batch()
+        self._check_input(batch.x)
         self._run.input_specs = specs(batch.x)
         trained = self._trained()
         if has_unbuilt(self.trained_module) and trained.can_be_called:
@@ -453,6 +456,21 @@ class Trainer(StepMethods, StateMethods):
         while trained.overridden and self._run.compiled and self._run.compiled.build_lazily(trained, batch):
             trained = self._trained()
         return trained
+
+    def _check_input(self, x: Any) -> None:
+        """Raises if `x` is no batch for a model that knows its single input; its layers tell of the rest."""
+        if not self._is_stated or not isinstance(self.input, Symbolic):  # type: ignore[attr-defined]
+            return
+        shape = self.input.shape  # type: ignore[attr-defined]
+        if hasattr(x, "shape") and len(x.shape) != len(shape):
+            rows = ", ".join(["rows", *map(str, shape[1:])])
+            one = " For a single row pass x[None]." if x.shape == shape[1:] else ""
+            raise ValueError(f"x has shape {x.shape}, expected ({rows}), the input of the model.{one}")
+        if isinstance(x, list | tuple | dict) and isinstance(self.trained_module, Chain):
+            raise ValueError(
+                f"x is a {type(x).__name__} of {len(x)}, expected one array, the input of a Sequential. Pass "
+                "the array itself, or state the model as ef.Model(inputs, outputs)."
+            )
 
     def _trained(self) -> Trained:
         output_names = getattr(self, "output_names", None) if self._is_stated else None

@@ -42,7 +42,7 @@ def as_learning_rate(rate: Any, owner: str) -> LearningRate:
 def check_learning_rate(rate: Any, owner: str) -> float:
     """Returns `rate` as a float; raises unless it can be a learning rate."""
     try:
-        rate = float(rate)
+        rate = math.inf if isinstance(rate, bool) else float(rate + 0)
     except (TypeError, ValueError):
         raise TypeError(
             f"{owner}: learning_rate is {rate!r}, expected a number or a schedule. Pass for example 0.001."

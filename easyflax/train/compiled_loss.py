@@ -6,7 +6,9 @@ are known, which gives a `CompiledLoss`, a pure function of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +88,11 @@ class CompiledLoss:
             y: targets, arrays or `jax.ShapeDtypeStruct`s.
             y_pred: outputs, likewise.
         """
-        chosen = self._chosen(y, y_pred, None)
-        found = [part.loss.is_row_wise(targets, outputs) for part, targets, outputs, _ in chosen]
-        return all(found)  # each was asked, since each says whether its targets fit
+        found = []  # each is asked, since each says whether its targets fit
+        for part, targets, outputs, _ in self._chosen(y, y_pred, None):
+            with self._naming(part):
+                found.append(part.loss.is_row_wise(targets, outputs))
+        return all(found)
 
     def check_labels(self, y: Any, sample_weight: Any, output_shape: Any) -> None:
         """Raises if a part cannot use its targets, nested NumPy arrays, for an output of its shape.
@@ -103,8 +107,20 @@ class CompiledLoss:
             labels, weight = targets[part.output], weights[part.output]
             if weight is not None:
                 labels = labels[np.reshape(weight, (len(weight), -1)).any(axis=1)]
-            if len(labels):
+            if not len(labels):
+                continue
+            with self._naming(part):
                 part.loss.check_labels(labels, shapes[part.output])
+
+    @contextmanager
+    def _naming(self, part: LossPart) -> Iterator[None]:
+        """Says of which output an error is, where there are several."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            if len(self.outputs) == 1 or part.output is None:
+                raise
+            raise ValueError(f"Output {self.outputs.names[part.output] or part.output!r}: {error}") from error
 
     def _chosen(self, y: Any, y_pred: Any, sample_weight: Any) -> list[tuple[LossPart, Any, Any, Any]]:
         if self.is_whole:
@@ -161,7 +177,7 @@ class LossSpec:
         ):
             raise TypeError(
                 f"compile: loss_weights is {weights!r}, expected numbers. Pass one, a list with one for each "
-                "output, or a dict by their names."
+                "output, or a dict by their names; metrics go into metrics=[...]."
             )
         _check(spec)
         return cls(spec, weights)
@@ -248,6 +264,22 @@ def _check(spec: Any) -> None:
             _check(one)
     elif spec is not None:
         losses.check(spec)
+        if inspect.isroutine(spec):
+            _check_takes_two(spec)
+
+
+def _check_takes_two(function: Any) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of built-in functions nothing is known
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"compile: the loss {function.__name__} takes {signature}, expected a function (y_true, y_pred). "
+            "Give other arguments a default, or bind them with functools.partial."
+        ) from None
 
 
 def _is_one(spec: Any) -> bool:

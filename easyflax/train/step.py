@@ -209,7 +209,8 @@ def check_rows(outputs: Any, x: Any) -> None:
         if jnp.ndim(output) == 0 or output.shape[0] != rows:
             raise ValueError(
                 f"predict: the model returned shape {jnp.shape(output)} for a batch of {rows} rows, "
-                f"expected ({rows}, ...). Return one entry a row, or call the module itself: model(x)."
+                f"expected ({rows}, ...). Pass a batch, of a single row x[None]; return one entry a row, or "
+                f"call the module itself: model(x)."
             )
 
 

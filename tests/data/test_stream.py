@@ -248,7 +248,7 @@ def test_targets_beside_a_dataset_are_refused(name):
 
 
 def test_a_batch_size_beside_batches_is_refused_but_not_the_fallback():
-    with pytest.raises(ValueError, match=r"fit: batch_size is 4 and x is a generator, which yields batches"):
+    with pytest.warns(UserWarning, match=r"fit: batch_size is 4 and x is a generator, which yields batches"):
         as_source(_batches(2), batch_size=4)
     assert as_source(_batches(2), fallback_batch_size=4).batch_size == 2
 

@@ -101,7 +101,7 @@ def test_a_loader_of_torch_is_read_anew_each_epoch():
         assert _rows(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
         assert [batch.y.dtype.name for batch in batches] == ["int32"] * 3
         assert batches[0].sample_weight.tolist() == [1, 3, 1, 1]
-    with pytest.raises(ValueError, match=r"batch_size is 2 and x is of type torch\.DataLoader"):
+    with pytest.warns(UserWarning, match=r"batch_size is 2 and x is of type torch\.DataLoader"):
         as_source(data.DataLoader(table), batch_size=2)
 
 

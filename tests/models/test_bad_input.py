@@ -150,7 +150,7 @@ def test_predict_wants_a_row_for_each_row():
             return x.sum()
 
     with pytest.raises(
-        ValueError, match=r"predict: the model returned shape \(\) for a batch of \d+ rows.*Return one entry"
+        ValueError, match=r"predict: the model returned shape \(\) for a batch of \d+ rows.*return one entry"
     ):
         Model(Total()).predict(X, verbose=0)
 
@@ -241,3 +241,37 @@ def test_a_layer_with_a_name_is_called_by_it_and_not_by_its_place():
     model = Sequential([Input((3,)), layers.Dense(4, name="head")])
     with pytest.raises(ValueError, match=r"Dense 'head': got an input of shape \(2, 5\)"):
         model(np.ones((2, 5), np.float32))
+
+
+def test_a_single_row_is_no_batch():
+    model = Sequential([Input((4,)), layers.Dense(3)])
+    with pytest.raises(
+        ValueError, match=r"x has shape \(4,\), expected \(rows, 4\).*For a single row pass x\[None\]"
+    ):
+        model.predict(X[0], verbose=0)
+    with pytest.raises(ValueError, match=r"x is a dict of 1, expected one array, the input of a Sequential"):
+        model.predict({"a": X}, verbose=0)
+
+
+def test_models_are_no_data():
+    with pytest.raises(TypeError, match=r"fit: x is a .*Model, expected data\. Pass arrays"):
+        _model().fit(_model(), Y)
+
+
+def test_messages_name_the_output_and_the_argument():
+    inputs = Input((4,))
+    model = Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(3, name="b")(inputs)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"Output 'a': mse: labels have shape \(n, 2\) and outputs \(n, 1\)"):
+        model.fit(X, [X[:, :2], X[:, :3]], verbose=0)
+    with pytest.raises(ValueError, match=r"y has one value, expected what fits the outputs 'a', 'b'"):
+        model.fit(X, X, verbose=0)
+    with pytest.raises(ValueError, match=r"validation_data: y is None, expected targets"):
+        model.fit(X, [X[:, :1], X[:, :3]], validation_data=X, verbose=0)
+
+
+def test_losses_take_targets_and_outputs():
+    with pytest.raises(
+        TypeError, match=r"the loss <lambda> takes \(y\), expected a function \(y_true, y_pred"
+    ):
+        _model(lambda y: y)
