@@ -7,13 +7,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 __all__ = ["naming", "shapes", "specs"]
 
 
 def specs(tree: Any) -> Any:
-    """Returns the nesting of `tree` with shapes and dtypes at its leaves."""
-    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tree)
+    """Returns the nesting of `tree` with shapes, and the dtypes that the device has, at its leaves."""
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, _on_device(array.dtype)), tree)
+
+
+def _on_device(dtype: Any) -> Any:
+    is_key = jnp.issubdtype(dtype, jax.dtypes.extended)
+    return dtype if is_key else jax.dtypes.canonicalize_dtype(dtype)
 
 
 def shapes(tree: Any) -> Any:
