@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import easyflax.nnx as nnx
 from easyflax.metrics import Metric
 from easyflax.models.compiled import Compiled
+from easyflax.nnx.core.walk import walk
 from easyflax.train.own_steps import OVERRIDABLE, Scope, current_scope, loss_for
 from easyflax.train.specs import specs
 
@@ -186,6 +187,8 @@ class StepMethods:
 
 def own_metrics(model: Any) -> list[Metric]:
     """Returns the metrics that are attributes of a model or of layers in it, but of no model in it."""
+    if not any(issubclass(node.type, Metric) for node in walk(model).graphdef.nodes):
+        return []
     nodes = list(nnx.iter_graph(model))
     inner = [path for path, node in nodes if isinstance(node, StepMethods) and node is not model]
     found = [

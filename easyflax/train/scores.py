@@ -6,7 +6,7 @@ They are pure: a state is a dict from log name to the arrays of one metric.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Scores:
 
     def store(self, metrics: Packed) -> None:
         """Leaves packed states in the accumulators themselves, where `metric.result()` finds them."""
-        states = self.packing.unpack(metrics)
+        states = self._unpack(metrics)
         for name, metric in self.accumulators.items():
             for variable, state in zip(metric.variables, states[name], strict=True):
                 variable.set_raw_value(state)
@@ -91,6 +91,10 @@ class Scores:
     def packing(self) -> Packing:
         """How the states are packed."""
         return Packing(self.init)
+
+    @functools.cached_property
+    def _unpack(self) -> Callable[[Packed], States]:
+        return jax.jit(self.packing.unpack)  # in one call, not in one for each array
 
     @functools.cached_property
     def log_packing(self) -> Packing:
