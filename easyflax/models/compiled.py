@@ -122,12 +122,22 @@ class Compiled:
     def _new_steps(self, trained: Trained, batch: Batch) -> CompiledSteps:
         if not trained.overridden:
             objective = build_objective(trained.binding, batch, self.named, trained.output_names)
-            return CompiledSteps(objective, self.engine.layout, eager=self.eager)
+            return self._compiled_steps(objective)
         own, uses_optimizer = self._own_steps(trained, batch), True
         if "train_step" in trained.overridden:
             uses_optimizer = try_step(own, trained.model, batch).uses_optimizer
+        return self._compiled_steps(own.objective, own, uses_optimizer=uses_optimizer)
+
+    def _compiled_steps(
+        self, objective: Objective, own: OwnSteps | None = None, **options: Any
+    ) -> CompiledSteps:
         return CompiledSteps(
-            own.objective, self.engine.layout, own, eager=self.eager, uses_optimizer=uses_optimizer
+            objective,
+            self.engine.layout,
+            own,
+            eager=self.eager,
+            steps_per_execution=self.steps_per_execution,
+            **options,
         )
 
     def _own_steps(self, trained: Trained, batch: Batch) -> OwnSteps:

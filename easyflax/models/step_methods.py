@@ -9,7 +9,7 @@ compute_metrics(self, x, y, y_pred, sample_weight)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -143,8 +143,8 @@ class StepMethods:
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of `metrics`."""
-        return [metric.name for metric in self.metrics]
+        """The names of what is logged, once data was seen, in the order of `evaluate`'s list."""
+        return self._in_list_order([name for name, _ in self._named_metrics()])
 
     @property
     def metrics_variables(self) -> list[nnx.Variable[Any]]:
@@ -164,6 +164,11 @@ class StepMethods:
         elif compiled is not None and compiled.steps is not None:
             yield from compiled.steps.objective.scores.accumulators.items()
         yield from ((metric.name, metric) for metric in own_metrics(self))
+
+    def _in_list_order(self, log_names: Collection[str]) -> list[str]:
+        """Returns log names as Keras orders them in lists: those that metrics have as their own go first."""
+        names = [metric.name for metric in self.metrics if metric.name in log_names]
+        return [*names, *sorted(set(log_names) - set(names))]
 
     def _scope(self, name: str) -> Scope:
         scope = current_scope()

@@ -117,8 +117,9 @@ class Trainer(StepMethods, StateMethods):
                 several outputs a list of lists, or a dict by their names. They leave sample weights aside.
             weighted_metrics: likewise, but they heed sample weights.
             run_eagerly: computes step by step in Python, so that one can print values and use a debugger.
-            steps_per_execution: steps of `fit` that go to the device in one dispatch. Hooks of batches are
-                then called once for so many steps, with the number of the first and of the last one.
+            steps_per_execution: steps of `fit` that go to the device in one dispatch. Hooks of batches, of
+                `evaluate` too, are then called once for so many, with the number of the first and of the last
+                one.
             jit_compile: False is `run_eagerly=True`.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
@@ -220,8 +221,7 @@ class Trainer(StepMethods, StateMethods):
             rows = validation_batch_size, batch_size
             num_steps = check_count_or_none("validation_steps", validation_steps)
             validation = self._validation(trained, held_out, rows, num_steps, validation_freq)
-        per_dispatch = 1 if compiled.eager else compiled.steps_per_execution
-        plan = Plan(source, steps_per_epoch, epochs, initial_epoch, validation, per_dispatch)
+        plan = Plan(source, steps_per_epoch, epochs, initial_epoch, validation)
 
         compiled.steps = steps
         self.stop_training = False
@@ -230,9 +230,10 @@ class Trainer(StepMethods, StateMethods):
         with hooks.on_screen(), hooks.told_of_exceptions():
             with between_steps() as interrupts, compiled.engine.session_on(trained.binding, steps) as session:
                 hooks.on_train_begin()
-                logs = run_epochs(
-                    session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
-                )
+                with session.shapes.advising_on_memory("fit"):
+                    logs = run_epochs(
+                        session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
+                    )
             if compiled.optimizer.keeps_average:
                 compiled.optimizer.finalize_variable_values(trained.binding.params.values())
             hooks.on_train_end(logs)
@@ -345,6 +346,7 @@ class Trainer(StepMethods, StateMethods):
             hooks.on_screen(),
             between_steps() as interrupts,
             self._live(trained.binding, compiled.engine.layout) as live,
+            live.shapes.advising_on_memory("evaluate"),
         ):
             logs = run_evaluation(live, source, num_steps, compiled_steps, hooks, interrupts)
         return self._returned(logs, return_dict)
@@ -393,6 +395,7 @@ class Trainer(StepMethods, StateMethods):
             hooks.on_screen(),
             between_steps() as interrupts,
             self._live(trained.binding, layout) as live,
+            live.shapes.advising_on_memory("predict"),
         ):
             return run_prediction(live, source, num_steps, predict, hooks, interrupts, pads=pads)
 
@@ -527,8 +530,7 @@ class Trainer(StepMethods, StateMethods):
         """Returns logs in the form that was asked for."""
         if return_dict:
             return in_keras_order(logs)
-        names = [name for name in self.metrics_names if name in logs]
-        values = [logs[name] for name in [*names, *sorted(logs.keys() - set(names))]]
+        values = [logs[name] for name in self._in_list_order(logs)]
         return values if len(values) > 1 else values[0]
 
     def _hooks(

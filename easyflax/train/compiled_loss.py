@@ -206,10 +206,19 @@ class LossSpec:
         parts: list[LossPart] = []
         for i, found in enumerate(given):
             for loss in found:
+                if y is not None and targets[i] is None:
+                    raise ValueError(_missing(outputs, i))
                 resolved = _resolved(loss, targets[i], leaves[i], kinds[i])
-                name = unused_name(outputs.names[i] or resolved.name, [part.name for part in parts])
+                name = unused_name(outputs.loss_name(i, resolved.name), [part.name for part in parts])
                 parts.append(LossPart(name, resolved, weights[i], i))
-        return CompiledLoss(tuple(parts), outputs)
+        return CompiledLoss(tuple(self._in_order(parts, outputs)), outputs)
+
+    def _in_order(self, parts: list[LossPart], outputs: Outputs) -> list[LossPart]:
+        """Returns the losses of a dict of outputs in the order of their dict, as Keras does."""
+        names = list(self.spec) if isinstance(self.spec, Mapping) and outputs.is_dict else []
+        if not {outputs.names[part.output or 0] for part in parts} <= set(names):
+            return parts
+        return sorted(parts, key=lambda part: names.index(outputs.names[part.output or 0]))
 
     def _for_each(self, outputs: Outputs) -> list[list[Any]]:
         """Returns the losses of each output."""
@@ -253,6 +262,14 @@ def _targets_of(y: Any, outputs: Outputs, with_loss: Any) -> list[Any]:
             by_number = dict(zip(numbers, y, strict=True))
             return [by_number.get(i) for i in range(len(outputs))]
     return outputs.align(y, "y")
+
+
+def _missing(outputs: Outputs, number: int) -> str:
+    name = outputs.names[number] or number
+    return (
+        f"y has nothing for the output {name!r}, expected targets for {outputs.shown()}. Pass them as well, "
+        f"or compile the model with the loss None for that output."
+    )
 
 
 def _check(spec: Any) -> None:

@@ -30,6 +30,7 @@ class CompiledSteps:
         own: the steps of a model with methods of its own, else None.
         eager: computes step by step in Python, without compiling, so that one can print and debug.
         uses_optimizer: whether the state of the optimizer of `compile` is needed.
+        steps_per_execution: steps of one dispatch, where so many batches of one shape come together.
 
     Attributes:
         train: `(state, batch) -> (state, packed logs)`.
@@ -47,10 +48,13 @@ class CompiledSteps:
         *,
         eager: bool = False,
         uses_optimizer: bool = True,
+        steps_per_execution: int = 1,
     ):
         self.objective = objective
         self.own = own
+        self.eager = eager
         self.uses_optimizer = uses_optimizer
+        self.steps_per_execution = steps_per_execution
         self._packings: dict[str, Packing] = {}
         train: Callable[..., Any] = partial(train_step, objective)
         evaluate: Callable[..., Any] = partial(eval_step, objective)
@@ -62,6 +66,13 @@ class CompiledSteps:
         self.evaluate = _made(evaluate, layout, eager=eager, donate_argnums=(2,))
         self.fresh_metrics = layout.jit(objective.scores.fresh)
         self.start_counters = layout.jit(start_counters)
+
+    def are_one_dispatch(self, batches: Sequence[Batch]) -> bool:
+        """Says whether `train_many` takes these batches; else `train` takes one after the other."""
+        if self.eager or not 1 < len(batches) == self.steps_per_execution:
+            return False
+        first, *others = (jax.tree.map(jnp.shape, batch) for batch in batches)
+        return all(shapes == first for shapes in others)
 
     def log_packing(self, step: str) -> Packing:
         """Returns how the logs of `"train"` or `"evaluate"` are packed, once that step has run."""

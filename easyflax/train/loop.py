@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from easyflax.train.in_flight import InFlight
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
 from easyflax.train.packing import Packed
-from easyflax.train.session import Live, Session, same_shapes
+from easyflax.train.session import Live, Session
 from easyflax.train.state import Counters
 
 
@@ -54,7 +54,6 @@ class Plan:
         epochs: the number of the epoch to stop before.
         initial_epoch: the number of the first epoch.
         validation: what to validate on, if anything.
-        steps_per_execution: steps of one dispatch.
     """
 
     source: Source
@@ -62,7 +61,6 @@ class Plan:
     epochs: int
     initial_epoch: int
     validation: Validation | None
-    steps_per_execution: int = 1
 
     @property
     def known_steps(self) -> int | None:
@@ -144,7 +142,7 @@ def _train_one_epoch(
 
     packed, done = None, 0
     with closing(plan.source.epoch(epoch, plan.steps_per_epoch)) as running:
-        for batches in _chunks(running, plan.steps_per_execution):
+        for batches in _several(running, session.steps.steps_per_execution):
             callbacks.on_train_batch_begin(done)
             packed = session.train(batches)
             done += len(batches)
@@ -158,17 +156,10 @@ def _train_one_epoch(
     return dict(logs_of(packed).fetch()) if packed else {}
 
 
-def _chunks(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Yields `size` batches at a time if their shapes are the same; what is left comes one by one."""
-    if size == 1:
-        yield from ([batch] for batch in batches)
-        return
-    running = iter(batches)
-    while chunk := list(itertools.islice(running, size)):
-        if len(chunk) == size and all(same_shapes(chunk[0], batch) for batch in chunk[1:]):
-            yield chunk
-        else:
-            yield from ([batch] for batch in chunk)
+def _several(batches: Iterator[Batch], number: int) -> Iterator[list[Batch]]:
+    """Yields so many batches at a time, and what is left at the end."""
+    while several := list(itertools.islice(batches, number)):
+        yield several
 
 
 def _check_count(plan: Plan, epoch: int, done: int) -> None:
@@ -235,20 +226,24 @@ def run_evaluation(
         interrupts: asked after each step.
     """
     callbacks.on_test_begin()
-    in_flight, packed = InFlight(live.layout), None
+    in_flight, done = InFlight(live.layout), 0
+    packed: Packed = {}
     changed, metrics = steps.reset(*live.arrays())
     live.change(changed)
     rows = padded_rows(source, live.layout.num_devices) if steps.objective.row_wise else None
-    with closing(source.epoch(0, num_steps)) as batches:
-        for number, batch in enumerate(batches):
-            callbacks.on_test_batch_begin(number)
-            batch = batch if rows is None else pad_batch(batch, rows)
-            changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, live.layout.put_batch(batch))
-            live.change(changed)
-            in_flight.add(packed)
-            callbacks.on_test_batch_end(number, BatchLogs(packed, steps.log_packing("evaluate")))
+    with closing(source.epoch(0, num_steps)) as running:
+        for batches in _several(running, steps.steps_per_execution):
+            callbacks.on_test_batch_begin(done)
+            for batch in batches:
+                batch = batch if rows is None else pad_batch(batch, rows)
+                placed = live.put("evaluate", batch)
+                changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, placed)
+                live.change(changed)
+                in_flight.add(packed)
+            done += len(batches)
+            callbacks.on_test_batch_end(done - 1, BatchLogs(packed, steps.log_packing("evaluate")))
             interrupts.check()
-    if packed is None:
+    if not done:
         raise ValueError("evaluate: the data gave no batch, expected at least one. Check how they are made.")
     steps.objective.scores.store(live.layout.bring_home(metrics))
     results = in_keras_order(BatchLogs(packed, steps.log_packing("evaluate")).fetch())
@@ -287,7 +282,7 @@ def run_prediction(
         for number, batch in enumerate(batches):
             callbacks.on_predict_batch_begin(number)
             padded = batch if rows is None else pad_batch(batch, rows)
-            outputs, changed = predict(*live.arrays(), live.layout.put_batch(padded.x))
+            outputs, changed = predict(*live.arrays(), live.put("predict", padded).x)
             live.change(changed)
             outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
             callbacks.on_predict_batch_end(number, {"outputs": outputs})

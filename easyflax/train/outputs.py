@@ -31,11 +31,30 @@ class Outputs:
     def __init__(self, y_pred: Any, names: Sequence[str] | None = None):
         leaves, self._structure = jax.tree_util.tree_flatten_with_path(y_pred)
         self._skeleton = jax.tree.map(lambda _: None, y_pred)
-        self.names = _names([path for path, _ in leaves], names)
+        self._paths = [path for path, _ in leaves]
+        self.names = _names(self._paths, names)
         self._model_names = list(names) if names and len(names) == len(leaves) else None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def loss_name(self, number: int, loss: str) -> str:
+        """Returns what the loss of an output is called, as in Keras.
+
+        Args:
+            number: of the output.
+            loss: the name of the loss, which stands for the name of an output in a list that has none.
+        """
+        path = self._paths[number]
+        if path and not isinstance(path[-1], jax.tree_util.SequenceKey):
+            return self.names[number] or loss
+        way = [str(getattr(step, "key", getattr(step, "idx", step))) for step in path[:-1]]
+        return "/".join([*way, self.names[number] or loss])
+
+    @property
+    def is_dict(self) -> bool:
+        """Whether the model returns a dict."""
+        return isinstance(self._skeleton, Mapping)
 
     def leaves(self, y_pred: Any) -> list[Any]:
         """Returns the arrays of an output nested like this one."""

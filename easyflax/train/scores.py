@@ -42,7 +42,8 @@ class Scores:
     def accumulators(self) -> dict[str, Metric]:
         """What accumulates, by log name."""
         means: dict[str, Metric] = {name: Mean(name=name) for name in self.mean_names}
-        return {**means, **{name: scored.metric for name, scored in self.metrics.by_name.items()}}
+        metrics = {name: scored.metric for name, scored in self.metrics.by_name.items()}
+        return {"loss": means["loss"], **metrics, **means}  # in Keras's order
 
     def init(self) -> States:
         """Returns the states before the first batch."""

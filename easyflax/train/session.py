@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
+from easyflax.train.batch_shapes import BatchShapes
 from easyflax.train.binding import Arrays, Binding, Loan
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.in_flight import InFlight
@@ -26,9 +26,15 @@ __all__ = ["Live", "Resting", "Session"]
 
 
 class Live(Protocol):
-    """Holds the arrays of a model."""
+    """Holds the arrays of a model.
+
+    Attributes:
+        layout: the devices.
+        shapes: of the batches so far.
+    """
 
     layout: DataParallel
+    shapes: BatchShapes
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the current params and other variables, on the devices."""
@@ -38,6 +44,10 @@ class Live(Protocol):
         """Replaces some of the other variables."""
         ...
 
+    def put(self, step: str, batch: Batch) -> Batch:
+        """Puts a batch on the devices for `"evaluate"` or `"predict"`."""
+        ...
+
 
 class Resting:
     """The arrays of a model that is not in training.
@@ -45,10 +55,14 @@ class Resting:
     Args:
         binding: the model.
         layout: the devices.
+
+    Attributes:
+        shapes: of the batches.
     """
 
     def __init__(self, binding: Binding, layout: DataParallel):
         self.layout = layout
+        self.shapes = BatchShapes()
         self._binding = binding
         self._params, self._other = layout.put_state(binding.arrays())
         self._changed: Arrays = {}
@@ -62,6 +76,11 @@ class Resting:
         if changed:
             self._changed.update(changed)
             self._other = {**self._other, **changed}
+
+    def put(self, step: str, batch: Batch) -> Batch:
+        """Puts a batch on the devices for `"evaluate"` or `"predict"`."""
+        self.shapes.note(step, batch)
+        return self.layout.put_batch(batch)
 
     def close(self) -> None:
         """Gives the user's variables what was changed."""
@@ -82,6 +101,7 @@ class Session:
         state: the train state after the newest step; its arrays die with the next one.
         steps_done: as in `state.counters`, known without asking the device.
         steps: what runs.
+        shapes: of the batches.
     """
 
     def __init__(
@@ -94,6 +114,7 @@ class Session:
         self.binding = binding
         self.layout = layout
         self.steps = steps
+        self.shapes = BatchShapes(is_told=not steps.eager)
         self._in_flight = InFlight(layout)
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
@@ -118,22 +139,26 @@ class Session:
             self._loan.fetch()
 
     def train(self, batches: Sequence[Batch]) -> Packed:
-        """Does a step with each batch; returns, without waiting, the packed logs that the last one leaves.
-
-        Args:
-            batches: of one shape.
-        """
+        """Does a step with each batch; returns, without waiting, the packed logs that the last one leaves."""
         self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
-        placed = [self.layout.put_batch(batch) for batch in batches]
-        if len(placed) == 1:
-            self.state, logs = self.steps.train(self.state, placed[0])
-        else:
+        placed = [self.put("fit", batch) for batch in batches]
+        logs: Packed = {}
+        if self.steps.are_one_dispatch(placed):
             self.state, logs = self.steps.train_many(self.state, placed)
+            self._in_flight.add(logs)
+        else:
+            for batch in placed:
+                self.state, logs = self.steps.train(self.state, batch)
+                self._in_flight.add(logs)
         self.steps_done += len(placed)
-        self._in_flight.add(logs)
         return logs
+
+    def put(self, step: str, batch: Batch) -> Batch:
+        """Puts a batch on the devices for `"fit"`, `"evaluate"` or `"predict"`."""
+        self.shapes.note(step, batch)
+        return self.layout.put_batch(batch)
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the live params and other variables, on the devices; the next step deletes them."""
@@ -177,8 +202,3 @@ class Session:
             params = {name: changed.get(name, value) for name, value in self.state.params.items()}
             other = {name: changed.get(name, value) for name, value in self.state.other.items()}
             self.state = replace(self.state, params=params, other=other)
-
-
-def same_shapes(one: Batch, other: Batch) -> bool:
-    """Says whether two batches have arrays of the same shapes."""
-    return jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
