@@ -73,6 +73,7 @@ from easyflax.layers.histogram import Equalization as Equalization
 from easyflax.layers.input_layer import InputLayer as InputLayer
 from easyflax.layers.input_spec import InputSpec as InputSpec
 from easyflax.layers.layer import Layer as Layer
+from easyflax.layers.loss_term import LossTerm as LossTerm
 from easyflax.layers.lstm import LSTM as LSTM
 from easyflax.layers.lstm import LSTMCell as LSTMCell
 from easyflax.layers.merging import Add as Add
@@ -91,6 +92,7 @@ from easyflax.layers.merging import maximum as maximum
 from easyflax.layers.merging import minimum as minimum
 from easyflax.layers.merging import multiply as multiply
 from easyflax.layers.merging import subtract as subtract
+from easyflax.layers.metric_term import MetricTerm as MetricTerm
 from easyflax.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from easyflax.layers.noise import AlphaDropout as AlphaDropout
 from easyflax.layers.noise import GaussianDropout as GaussianDropout
@@ -245,6 +247,7 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "LossTerm",
     "Masking",
     "MaxPool1D",
     "MaxPool2D",
@@ -253,6 +256,7 @@ __all__ = [
     "MaxPooling2D",
     "MaxPooling3D",
     "Maximum",
+    "MetricTerm",
     "Minimum",
     "MixUp",
     "MultiHeadAttention",

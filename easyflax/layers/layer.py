@@ -32,6 +32,7 @@ from easyflax.layers.call_context import around_call, current_training
 from easyflax.layers.dtypes import resolve_policy
 from easyflax.layers.input_spec import check_inputs
 from easyflax.layers.loss_term import add_loss, loss_terms
+from easyflax.layers.metric_term import add_metric
 from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
 from easyflax.nnx.core.naming import describe
@@ -322,8 +323,41 @@ class Layer(Weighted):
     # -- losses of the last call
 
     def add_loss(self, loss: Any) -> None:
-        """Adds a scalar to the loss that is trained on; called within `call`."""
+        """Adds a scalar to the loss that is trained on; called within `call`.
+
+        Args:
+            loss: a scalar, or several in a list.
+
+        Raises:
+            ValueError: it is no scalar.
+        """
         add_loss(self, loss)
+
+    def add_metric(self, value: Any, name: str) -> None:
+        """Adds a scalar to the logs of `fit` and `evaluate`, under its name; called within `call`.
+
+        They show the mean over the rows of the epoch. Several values under one name in one call of the model
+        are averaged.
+
+        Args:
+            value: a scalar.
+            name: in the logs.
+
+        Raises:
+            ValueError: `value` is no scalar.
+
+        Examples:
+            >>> class Watched(Layer):
+            ...     def call(self, inputs):
+            ...         self.add_metric(jnp.mean(inputs), name="mean")
+            ...         return inputs
+            >>> import easyflax as ef
+            >>> model = ef.Sequential([Watched(), ef.layers.Dense(1)])
+            >>> model.compile("sgd", "mse")
+            >>> sorted(model.evaluate(jnp.ones((4, 3)), jnp.ones((4, 1)), verbose=0, return_dict=True))
+            ['loss', 'mean']
+        """
+        add_metric(self, value, name)
 
     @property
     def losses(self) -> list[Any]:

@@ -7,7 +7,8 @@ outermost layer add up, and the next call of that begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +18,15 @@ import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 
-__all__ = ["LossTerm", "add_loss", "collecting_losses", "is_collecting", "loss_terms"]
+__all__ = [
+    "LossTerm",
+    "add_loss",
+    "checked_scalar",
+    "collecting_losses",
+    "is_collecting",
+    "loss_terms",
+    "put_term",
+]
 
 _NAME = "loss_term"
 _ALL: set[int] = set()  # stands for: whatever a module holds belongs to the running call
@@ -25,7 +34,20 @@ _added: ContextVar[set[int] | None] = ContextVar("_added", default=None)
 
 
 class LossTerm(nnx.Intermediate[Any]):
-    """A scalar that is added to the loss."""
+    """A scalar that is added to the loss; any module may `sow` one.
+
+    Examples:
+        >>> import easyflax as ef
+        >>> class Penalised(nnx.Linear):
+        ...     def __call__(self, x):
+        ...         y = super().__call__(x)
+        ...         self.sow(ef.layers.LossTerm, "size", 0.1 * jnp.mean(y**2))
+        ...         return y
+        >>> model = ef.Model(Penalised(3, 3, rngs=nnx.Rngs(0)))
+        >>> model.compile("sgd")
+        >>> float(model.evaluate(jnp.zeros((8, 3)), verbose=0))
+        0.0
+    """
 
 
 @contextmanager
@@ -47,33 +69,67 @@ def is_collecting() -> bool:
     return _added.get() is not None
 
 
-def add_loss(module: nnx.Module, loss: Any) -> None:
-    """Adds a scalar to the losses of a module.
+def put_term(
+    module: nnx.Module, kind: type[nnx.Variable[Any]], name: str, value: Any, join: Callable[[Any, Any], Any]
+) -> None:
+    """Gives a module a value of the running call.
 
     In a plain call within a transform that the module was not passed to, such as `jax.jit(model)`, nothing is
-    added, since nobody could read it.
+    kept, since nobody could read it.
+
+    Args:
+        module: gets the attribute.
+        kind: of the variable that holds the value.
+        name: of the attribute.
+        value: in place of what the module holds of a call before.
+        join: says what an earlier value of this call and `value` make together.
 
     Raises:
-        ValueError: `loss` is no scalar.
         TraceContextError: so called while the model is trained, where it would be lost.
     """
-    if jnp.shape(loss) != ():
-        raise ValueError(
-            f"add_loss: got shape {jnp.shape(loss)} in {type(module).__name__}, expected a scalar. Sum it, "
-            "or take its mean."
-        )
-    variable, added = vars(module).get(_NAME), _added.get()
+    variable, added = vars(module).get(name), _added.get()
     if added is not _ALL and not module._is_current():
         return
     if variable is None:
-        variable = LossTerm(jnp.asarray(loss))
-        setattr(module, _NAME, variable)
+        variable = kind(value)
+        setattr(module, name, variable)
     elif added is _ALL or (added is not None and id(variable) in added):
-        variable.set_raw_value(variable.get_raw_value() + loss)
+        variable.set_raw_value(join(variable.get_raw_value(), value))
     else:
-        variable.set_raw_value(jnp.asarray(loss))
+        variable.set_raw_value(value)
     if added is not None and added is not _ALL:
         added.add(id(variable))
+
+
+def checked_scalar(module: nnx.Module, value: Any, call: str) -> jax.Array:
+    """Returns a value that a module adds, as an array.
+
+    Raises:
+        TypeError: it is symbolic.
+        ValueError: it is no scalar.
+    """
+    if hasattr(type(value), "__easyflax_call__"):
+        raise TypeError(
+            f"{call}: got {value!r}, a symbolic value, expected an array. Call {call} in the call of a "
+            "layer, which computes it from its inputs."
+        )
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"{call}: got shape {jnp.shape(value)} in {type(module).__name__}, expected a scalar. Sum it, "
+            "or take its mean."
+        )
+    return jnp.asarray(value)
+
+
+def add_loss(module: nnx.Module, loss: Any) -> None:
+    """Adds a scalar, or several in a list, to the losses of a module; see `put_term`.
+
+    Raises:
+        TypeError: `loss` is symbolic.
+        ValueError: it is no scalar.
+    """
+    for one in loss if isinstance(loss, list | tuple) else [loss]:
+        put_term(module, LossTerm, _NAME, (checked_scalar(module, one, "add_loss"),), operator.add)
 
 
 def loss_terms(module: nnx.Module) -> list[Any]:

@@ -96,7 +96,8 @@ def set_weights(layer: Any, weights: Sequence[Any]) -> None:
     """
     check_built(layer, "set_weights")
     weights, paths = list(weights), ordered_paths(layer)
-    names = [".".join(map(str, path)) for path, _ in paths]
+    wrapped = getattr(type(layer), "__wraps__", None)
+    names = [".".join(map(str, path[path[0] == wrapped :])) for path, _ in paths]
     if len(weights) != len(names):
         raise ValueError(
             f"set_weights: got {len(weights)} arrays, expected {len(names)}, one for each of "
@@ -145,8 +146,9 @@ def children(value: Any) -> list[tuple[Any, Any]]:
     Metrics and optimizers are left out.
     """
     if isinstance(value, nnx.Pytree):
-        if (stated := getattr(value, "_children_in_order", None)) is not None:
-            return stated()
+        stated = getattr(value, "_children_in_order", None)
+        if stated is not None and (in_order := stated()) is not None:
+            return in_order
         items = vars(value)
         ordered = getattr(value, "ordered_layers", None)
         if ordered is not None:  # a graph of layers, whose own dict may be sorted by name

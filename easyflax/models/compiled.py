@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -115,7 +115,7 @@ class Compiled:
         """Builds what the model's own steps build when they first run; says whether there was anything."""
         if "train_step" not in trained.overridden or not build_what_waits(trained.model):
             return False
-        trial = try_step(self._own_steps(trained, batch), trained.model, batch)
+        trial = try_step(self._own_steps(trained, batch), trained.model, batch, eager=self.eager)
         trial.build()
         return not trial.is_done
 
@@ -125,7 +125,12 @@ class Compiled:
             return self._compiled_steps(objective)
         own, uses_optimizer = self._own_steps(trained, batch), True
         if "train_step" in trained.overridden:
-            uses_optimizer = try_step(own, trained.model, batch).uses_optimizer
+            # What is run eagerly may print and read values: it is not tried out before.
+            uses_optimizer = (
+                bool(trained.binding.params)
+                if self.eager
+                else try_step(own, trained.model, batch).uses_optimizer
+            )
         return self._compiled_steps(own.objective, own, uses_optimizer=uses_optimizer)
 
     def _compiled_steps(
@@ -144,13 +149,19 @@ class Compiled:
         objective = self._own_objective(trained, batch)
         return OwnSteps(objective, self.named, trained.binding, self.optimizer, trained.overridden)
 
+    def own_prediction(self, trained: Trained) -> OwnSteps:
+        """Returns the steps of a model with a `predict_step` of its own, good for prediction only."""
+        objective = objective_without_outputs(trained.binding, self.named)
+        return OwnSteps(objective, self.named, trained.binding, self.optimizer, trained.overridden)
+
     def _own_objective(self, trained: Trained, batch: Batch) -> Objective:
         """Returns the objective of a model with methods of its own, which may not call it on `x` at all."""
         says_all = "train_step" in trained.overridden
         if says_all and not (self.named.scores_outputs and trained.can_be_called):
             return objective_without_outputs(trained.binding, self.named)
         try:
-            return build_objective(trained.binding, batch, self.named, trained.output_names)
+            objective = build_objective(trained.binding, batch, self.named, trained.output_names)
+            return replace(objective, row_wise=False)  # methods of one's own know nothing of padding
         except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
             if not says_all:
                 raise

@@ -333,7 +333,16 @@ class Model(Trainer, Layer):
     def weights(self) -> list[nnx.Variable[Any]]:
         """All weights, in the order of `layers`, without the state of random streams."""
         refresh_mirrors(self.trained_module)
-        return weight_order.ordered_weights(self.trained_module)
+        return weight_order.ordered_weights(self)
+
+    def _children_in_order(self) -> list[tuple[str, Any]] | None:
+        """Returns what holds weights, in Keras's order: of a wrapper its own variables, then the module."""
+        if not self._is_wrapper:
+            return None
+        own = {name: value for name, value in vars(self).items() if name != "module"}
+        variables = [item for item in sorted(own.items()) if isinstance(item[1], nnx.Variable)]
+        others = [item for item in sorted(own.items()) if not isinstance(item[1], nnx.Variable)]
+        return [*variables, ("module", self.trained_module), *others]
 
     @property
     def trainable(self) -> bool:
@@ -352,7 +361,7 @@ class Model(Trainer, Layer):
             ValueError: their number, a shape or a dtype differs, or the model is not built.
         """
         mirrors = refresh_mirrors(self.trained_module)
-        weight_order.set_weights(self.trained_module, weights)
+        weight_order.set_weights(self, weights)
         sync_mirrors(mirrors)
 
     def count_params(self) -> int:

@@ -44,7 +44,7 @@ class StateMethods:
                 f"save_weights: {os.fspath(filepath)} exists, expected a new path with overwrite=False. Pass "
                 "another one, or overwrite=True."
             )
-        checkpoint.save_weights(filepath, weights.by_name(self.trained_module, Binding(self.trained_module)))
+        checkpoint.save_weights(filepath, weights.by_name(self, self._whole()))
 
     def load_weights(
         self, filepath: str | os.PathLike[str], skip_mismatch: bool = False, *, by_name: bool = False
@@ -66,18 +66,23 @@ class StateMethods:
         self._require_built("load_weights")
         arrays = checkpoint.load_weights(filepath)
         weights.set_from_file(
-            self.trained_module,
-            Binding(self.trained_module),
+            self,
+            self._whole(),
             arrays,
             skip_mismatch=skip_mismatch,
             by_name=by_name,
         )
 
+    def _whole(self) -> Binding:
+        """Returns the binding of all that the model holds, also beside the module that it wraps."""
+        model: Any = self
+        return Binding(model, "module" if self.trained_module is not model else None)
+
     def get_state(self, *, weights_only: bool = False) -> dict[str, Any]:
         """Returns everything that training changes, as nested dicts of arrays that it never deletes.
 
         Args:
-            weights_only: leaves out random streams, optimizer and step count.
+            weights_only: leaves out random streams, metrics, optimizers and step count.
 
         Returns:
             `{"params": {path: array}, "other": {path: array}}`, frozen parameters among the params, and
@@ -87,7 +92,7 @@ class StateMethods:
             NotCompiledError: without `weights_only`, `compile` was not called.
         """
         binding = self._binding()
-        variables = weights.by_path(binding, with_rngs=not weights_only)
+        variables = weights.by_path(binding, with_rest=not weights_only)
         params = binding.params.keys() | binding.frozen.keys()
         state: dict[str, Any] = {
             "params": {name: value for name, value in variables.items() if name in params},

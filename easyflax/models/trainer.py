@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import jax
 import numpy as np
 
-from easyflax.data import Batch, Source, as_source, split_validation, unpack_validation_data
+from easyflax.data import Source, as_source, split_validation, unpack_validation_data
 from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.layers.building import build_on, has_unbuilt
@@ -389,7 +389,7 @@ class Trainer(StepMethods, StateMethods):
         num_steps = _within_one_pass(source, num_steps)
         trained = self._ready_for(source)
         layout = self._run.compiled.engine.layout if self._run.compiled else DataParallel()
-        predict, pads = self._predict_step(trained, source.first_batch())
+        predict, pads = self._predict_step(trained)
         hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
         with (
             hooks.on_screen(),
@@ -515,11 +515,13 @@ class Trainer(StepMethods, StateMethods):
         num_steps = _within_one_pass(source, num_steps)
         return self._require_compiled("fit").validation(trained, source, num_steps, freq)
 
-    def _predict_step(self, trained: Trained, batch: Batch) -> tuple[Callable[..., Any], bool]:
+    def _predict_step(self, trained: Trained) -> tuple[Callable[..., Any], bool]:
         """Returns the jitted step, and whether batches may be filled up for it."""
         compiled = self._run.compiled
         if "predict_step" in trained.overridden:
-            own = self._require_compiled("predict")._own_steps(trained, batch)
+            own = (compiled or Compiled("rmsprop")).own_prediction(trained)
+            if compiled is not None and compiled.eager:
+                return own.predict, False
             return self._run.predict_steps.get(trained.binding.graphdef, lambda: jax.jit(own.predict)), False
         make = partial(partial, predict_step, trained.binding.apply)
         if compiled is not None and compiled.eager:

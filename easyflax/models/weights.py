@@ -103,9 +103,9 @@ def set_all(binding: Binding, arrays: Mapping[str, Any], call: str) -> None:
     set_arrays(binding, arrays, call)
 
 
-def by_path(binding: Binding, *, with_rngs: bool = False) -> Arrays:
-    """Returns the weights by path, and the state of random streams if `with_rngs`."""
-    variables = binding.variables if with_rngs else weight_variables(binding)
+def by_path(binding: Binding, *, with_rest: bool = False) -> Arrays:
+    """Returns the weights by path; `with_rest` also what of the variables is none."""
+    variables = binding.variables if with_rest else weight_variables(binding)
     return {name: variable.get_raw_value() for name, variable in variables.items()}
 
 
@@ -121,11 +121,11 @@ def named_weights(module: Any, binding: Binding) -> list[Weight]:
     """Returns the weights of `module`, which `binding` is of, in the order of their paths."""
     nodes = dict(nnx.iter_graph(module))
     found = []
-    for path, variable in binding.variables_by_path():
+    for name_of_path, (path, variable) in zip(binding.variables, binding.variables_by_path(), strict=True):
         if not isinstance(variable, _NO_WEIGHTS):
             ways = _ways(nodes, path)
             name, in_layer = (path_name(tuple(way.name for way in some)) for some in (ways, _inside(ways)))
-            found.append(Weight(name, path_name(path), in_layer, variable))
+            found.append(Weight(name, name_of_path, in_layer, variable))
     return found
 
 
@@ -248,8 +248,15 @@ def _value(variable: nnx.Variable[Any]) -> Any:
     return variable.get_raw_value()
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray)
+
+
 def _misfit(name: str, array: Any, old: Any) -> str | None:
     """Returns in words why an array cannot take the place of another one; None if it can."""
+    if not _is_array(old):
+        shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (array, old)]
+        return None if shapes[0] == shapes[1] else f"{name!r} has shapes {shapes[0]}, expected {shapes[1]}"
     if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return None
     array = np.asarray(array)
@@ -261,6 +268,9 @@ def _misfit(name: str, array: Any, old: Any) -> str | None:
 
 
 def _converted(array: Any, old: Any) -> Any:
+    if not _is_array(old):  # of several arrays, as the exact sums of metrics are
+        leaves, structure = jax.tree.flatten(old)
+        return structure.unflatten(map(_converted, jax.tree.leaves(array), leaves))
     if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return array
     return jnp.asarray(np.asarray(array), old.dtype)

@@ -123,7 +123,7 @@ class CompiledLoss:
             raise ValueError(f"Output {self.outputs.names[part.output] or part.output!r}: {error}") from error
 
     def _chosen(self, y: Any, y_pred: Any, sample_weight: Any) -> list[tuple[LossPart, Any, Any, Any]]:
-        if self.is_whole:
+        if self.is_whole or not self.parts:
             return [(part, y, y_pred, sample_weight) for part in self.parts]
         targets, outputs = self.targets(y), self.outputs.leaves(y_pred)
         weights = self.weights(sample_weight)

@@ -108,6 +108,8 @@ def resolve_metrics(
     Raises:
         ValueError: they do not fit.
     """
+    if not (unweighted.spec or weighted.spec):
+        return CompiledMetrics({}, loss)
     found: dict[str, OutputMetric] = {}
     outputs, taken = loss.outputs, ["loss", *loss.log_names]
     losses = {part.output: part.loss for part in loss.parts}

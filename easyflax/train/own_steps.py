@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import easyflax.nnx as nnx
 from easyflax.data import Batch
@@ -237,7 +238,7 @@ class Scope:
             takes_mode = "training" in inspect.signature(model.compute_loss).parameters
             mode = {"training": training} if takes_mode else {}
             loss = model.compute_loss(batch.x, batch.y, y_pred, batch.sample_weight, **mode)
-            if jnp.shape(loss) != ():
+            if loss is None or jnp.shape(loss) != ():
                 raise ValueError(
                     f"{type(model).__name__}.compute_loss returned "
                     f"{'None' if loss is None else f'shape {jnp.shape(loss)}'}, expected a scalar. Return "
@@ -346,10 +347,25 @@ def _checked_logs(name: str, cls: type, logs: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in logs.items():
         flat.update(value if isinstance(value, Mapping) else {key: value})
-    return {
-        str(key): jnp.asarray(value.get_value() if isinstance(value, nnx.Variable) else value)
-        for key, value in flat.items()
-    }
+    return {str(key): _checked_log(f"{cls.__name__}.{name}", key, value) for key, value in flat.items()}
+
+
+def _checked_log(step: str, key: Any, value: Any) -> jax.Array:
+    if isinstance(value, Metric):
+        raise TypeError(
+            f"{step} returned {key!r} as a metric, expected a scalar. Return its value: {key}.result()."
+        )
+    value = value.get_value() if isinstance(value, nnx.Variable) else value
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int):
+        raise TypeError(
+            f"{step} returned {key!r} as {type(value).__name__}, expected a scalar. Return numbers only."
+        )
+    if key == "loss" and jnp.shape(value) != ():
+        raise ValueError(
+            f"{step} returned {key!r} of shape {jnp.shape(value)}, expected a scalar. Return the mean over "
+            "the batch."
+        )
+    return jnp.asarray(value)
 
 
 # The lists of arrays that steps in the style of Keras on JAX are given, and return, by step.

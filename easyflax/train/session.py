@@ -152,6 +152,8 @@ class Session:
             for batch in placed:
                 self.state, logs = self.steps.train(self.state, batch)
                 self._in_flight.add(logs)
+        if not self._loan.is_out:  # while it was traced, the step looked at variables of the user's module
+            self._loan.lend()
         self.steps_done += len(placed)
         return logs
 

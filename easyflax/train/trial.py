@@ -57,16 +57,18 @@ class Trial:
 
 def build_what_waits(model: Any) -> bool:
     """Says whether there may be something in a model that its own steps have to build."""
-    return any(getattr(node, "built", True) is False for _, node in nnx.iter_graph(model))
+    marks = ("built", "_built")  # of layers and optimizers, and of metrics
+    return any(getattr(node, mark, True) is False for _, node in nnx.iter_graph(model) for mark in marks)
 
 
-def try_step(own: OwnSteps, model: Any, batch: Batch) -> Trial:
+def try_step(own: OwnSteps, model: Any, batch: Batch, *, eager: bool = False) -> Trial:
     """Traces the `train_step` of a model on a batch, and returns what that showed.
 
     Args:
         own: its steps.
         model: itself.
         batch: only structure, shapes and dtypes are read.
+        eager: runs the step instead, which may read values; what it computes is dropped.
     """
     trial = Trial()
 
@@ -88,7 +90,10 @@ def try_step(own: OwnSteps, model: Any, batch: Batch) -> Trial:
 
     try:
         with random.without_counting():
-            jax.eval_shape(run, *own.binding.arrays(), batch)
+            if eager:
+                run(*own.binding.arrays(), batch)
+            else:
+                jax.eval_shape(run, *own.binding.arrays(), batch)
     except Exception as error:
         if not trial.layers:  # else it may well be for want of their weights
             _tell_unbuilt(error, model)

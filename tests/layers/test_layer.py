@@ -117,7 +117,7 @@ def test_training_reaches_layers_inside_that_are_not_told():
     assert model.layers[1].deterministic
 
 
-def test_losses_of_a_call_add_up_and_the_next_call_begins_anew():
+def test_each_loss_of_a_call_is_listed_and_the_next_call_begins_anew():
     class Penalty(Layer):
         def call(self, inputs):
             self.add_loss(jnp.sum(inputs))
@@ -134,7 +134,7 @@ def test_losses_of_a_call_add_up_and_the_next_call_begins_anew():
     layer = Twice()
     for _ in range(2):
         layer(jnp.ones(3))
-        assert [float(loss) for loss in layer.losses] == [6]
+        assert [float(loss) for loss in layer.losses] == [3, 3]
 
 
 def test_regularizers_of_trained_weights_are_among_the_losses():
