@@ -15,11 +15,13 @@ if _typing.TYPE_CHECKING:
     from easyflax import data as data
     from easyflax import datasets as datasets
     from easyflax import distribution as distribution
+    from easyflax import dtype_policies as dtype_policies
     from easyflax import initializers as initializers
     from easyflax import interop as interop
     from easyflax import layers as layers
     from easyflax import losses as losses
     from easyflax import metrics as metrics
+    from easyflax import mixed_precision as mixed_precision
     from easyflax import models as models
     from easyflax import ops as ops
     from easyflax import optimizers as optimizers
@@ -29,6 +31,7 @@ if _typing.TYPE_CHECKING:
     from easyflax import utils as utils
     from easyflax.layers import Input as Input
     from easyflax.layers import Layer as Layer
+    from easyflax.layers.dtypes import DTypePolicy as DTypePolicy
     from easyflax.layers.symbolic import apply as apply
     from easyflax.models import Model as Model
     from easyflax.models import Sequential as Sequential
@@ -36,6 +39,7 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DTypePolicy",
     "Input",
     "Layer",
     "Model",
@@ -50,12 +54,14 @@ __all__ = [
     "data",
     "datasets",
     "distribution",
+    "dtype_policies",
     "errors",
     "initializers",
     "interop",
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "nnx",
     "ops",
@@ -77,11 +83,13 @@ __getattr__, __dir__ = _lazily(
         "data",
         "datasets",
         "distribution",
+        "dtype_policies",
         "initializers",
         "interop",
         "layers",
         "losses",
         "metrics",
+        "mixed_precision",
         "models",
         "ops",
         "optimizers",
@@ -91,6 +99,7 @@ __getattr__, __dir__ = _lazily(
         "utils",
     ),
     names={
+        "DTypePolicy": "layers.dtypes",
         "Input": "layers",
         "Layer": "layers",
         "Model": "models",

@@ -1,18 +1,24 @@
-"""The settings of `keras.config`, which are fixed here: layers are told by their own arguments.
+"""The settings of `keras.config`: the dtype policy of layers; all others are fixed here.
 
 from easyflax import config
-config.image_data_format()    # "channels_last"
+config.set_dtype_policy("mixed_bfloat16")    # for all layers made from now on
+config.image_data_format()                   # "channels_last"
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from easyflax.layers.dtypes import dtype_policy as dtype_policy
+from easyflax.layers.dtypes import set_dtype_policy as set_dtype_policy
+
 __all__ = [
     "backend",
+    "dtype_policy",
     "epsilon",
     "floatx",
     "image_data_format",
+    "set_dtype_policy",
     "set_epsilon",
     "set_floatx",
     "set_image_data_format",
@@ -32,7 +38,7 @@ def epsilon() -> float:
 
 
 def floatx() -> str:
-    """Returns the dtype of weights and of computation where a layer is given none."""
+    """Returns `"float32"`, the dtype of losses and metrics, and of layers until `set_dtype_policy`."""
     return "float32"
 
 
@@ -56,7 +62,7 @@ def set_floatx(value: str) -> None:
     Raises:
         ValueError: it is another one.
     """
-    _check_fixed("floatx", value, floatx(), "Pass dtype= to the layers")
+    _check_fixed("floatx", value, floatx(), "Call set_dtype_policy, or pass dtype= to the layers")
 
 
 def set_image_data_format(data_format: str) -> None:

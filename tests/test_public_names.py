@@ -10,6 +10,7 @@ import pytest
 import easyflax
 
 PUBLIC = [
+    "DTypePolicy",
     "Input",
     "Layer",
     "Model",
@@ -24,12 +25,14 @@ PUBLIC = [
     "data",
     "datasets",
     "distribution",
+    "dtype_policies",
     "errors",
     "initializers",
     "interop",
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "nnx",
     "ops",

@@ -36,6 +36,7 @@ from easyflax.interop.flax_mirror import (
     walk,
 )
 from easyflax.nnx.core.calls import is_recording, noted_call
+from easyflax.nnx.core.variables import as_read
 
 __all__ = [
     "FlaxModule",
@@ -194,8 +195,9 @@ class FlaxModule(nnx.Module):
         kwargs = {**kwargs, **self._arguments_by_mode(args, kwargs)}
         if self._attachment is None:
             module = self._merge()
+            given = _raw_values(module)
             output = _call(module, args, kwargs)
-            self._take_over(module)
+            self._take_over(module, given)
             return output
         self.sync()
         output = _call(self._attachment.module, args, kwargs)
@@ -222,7 +224,7 @@ class FlaxModule(nnx.Module):
         flax = flax_nnx()
         ours = dict(walk(self))
         flat = {
-            path: value.get_raw_value() if isinstance(value, nnx.Variable) else value
+            path: as_read(value) if isinstance(value, nnx.Variable) else value
             for path, value in ours.items()
             if not isinstance(value, nnx.Pytree)
         }
@@ -245,8 +247,8 @@ class FlaxModule(nnx.Module):
                 _note_calls(theirs, ours[path])
         return module
 
-    def _take_over(self, module: Any) -> None:
-        """Takes over the values that a call left in a module that `_merge` made."""
+    def _take_over(self, module: Any, given: Mapping[Path, Any]) -> None:
+        """Takes over the values that a call left in a module that `_merge` made, and that had `given`."""
         ours = dict(walk(self))
         for path, leaf in flax_nnx().to_flat_state(flax_nnx().state(module)):
             value = leaf.get_raw_value() if isinstance(leaf, flax_nnx().Variable) else leaf
@@ -255,7 +257,7 @@ class FlaxModule(nnx.Module):
                 self._check_may_vanish(path, leaf)
             elif not isinstance(mine, nnx.Variable):
                 set_child(ours[path[:-1]], path[-1], value)
-            elif mine.get_raw_value() is not value:
+            elif given.get(path) is not value:
                 mine.set_raw_value(value)
 
     def _check_may_vanish(self, path: Path, leaf: Any) -> None:
@@ -275,6 +277,13 @@ class FlaxModule(nnx.Module):
 
     def __reduce__(self) -> Any:
         return adapt, (self.module,)
+
+
+def _raw_values(module: Any) -> dict[Path, Any]:
+    """Returns the values of the variables of a Flax module."""
+    flax = flax_nnx()
+    flat = flax.to_flat_state(flax.state(module))
+    return {path: leaf.get_raw_value() for path, leaf in flat if isinstance(leaf, flax.Variable)}
 
 
 def refresh_mirrors(module: Any) -> list[FlaxModule]:

@@ -55,6 +55,7 @@ class AffineLayer(Layer):
                 self.gamma_initializer,
                 regularizer=self.gamma_regularizer,
                 constraint=self.gamma_constraint,
+                autocast=False,
                 name="gamma",
             )
         if self.center:
@@ -63,6 +64,7 @@ class AffineLayer(Layer):
                 self.beta_initializer,
                 regularizer=self.beta_regularizer,
                 constraint=self.beta_constraint,
+                autocast=False,
                 name="beta",
             )
 

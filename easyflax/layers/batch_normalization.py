@@ -11,6 +11,7 @@ from jax import lax
 import easyflax.nnx as nnx
 from easyflax import initializers, random
 from easyflax.layers.affine import AffineLayer, feature_sizes
+from easyflax.layers.dtypes import ComputeDtype
 from easyflax.layers.layer import Shape
 from easyflax.nnx.layers import checks
 from easyflax.nnx.layers.moments import moments
@@ -68,6 +69,7 @@ class BatchNormalization(AffineLayer, nnx.BatchNorm):
     https://arxiv.org/abs/1702.03275
     """
 
+    dtype: Any = ComputeDtype(at_least="float32")  # type: ignore[assignment]
     use_running_average: bool | None = True  # until train() sets another mode
 
     def __init__(
@@ -123,7 +125,7 @@ class BatchNormalization(AffineLayer, nnx.BatchNorm):
             axis=self.axis,
             momentum=self.momentum,
             epsilon=self.epsilon,
-            dtype=jnp.promote_types(self.compute_dtype, jnp.float32),
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             use_bias=False,
             use_scale=False,

@@ -9,7 +9,9 @@ from typing import Any
 import easyflax.nnx as nnx
 from easyflax.interop.flax_nnx import FlaxModule, refresh_mirrors, sync_mirrors
 from easyflax.layers.call_context import current_training
+from easyflax.layers.dtypes import cast_floating
 from easyflax.layers.layer import Layer
+from easyflax.nnx.core.variables import reading_dtype
 
 __all__ = ["call_in_model", "call_plain", "mode_arguments"]
 
@@ -37,6 +39,8 @@ def call_plain(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 
     Another mode than its own is set on new module objects over the same variables.
     """
+    if (dtype := reading_dtype()) is not None:  # computes like the model around
+        args, kwargs = cast_floating((args, kwargs), dtype)
     training = kwargs.get("training")
     training = current_training() if training is None else training
     if training is None:

@@ -10,6 +10,7 @@ import jax
 import easyflax.nnx as nnx
 from easyflax import constraints, initializers, random, regularizers
 from easyflax.layers.convolution import ConvolutionLayer
+from easyflax.layers.dtypes import ComputeDtype
 from easyflax.layers.layer import attach
 from easyflax.nnx.layers.checks import describe
 
@@ -22,6 +23,7 @@ class _Conv(ConvolutionLayer, nnx.Conv):
     _paddings: tuple[str, ...] = ("valid", "same")
     filters: int
     groups: int
+    dtype: Any = ComputeDtype()  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class _Conv(ConvolutionLayer, nnx.Conv):
             kernel_dilation=self.dilation_rate,
             feature_group_count=self.groups,
             use_bias=self.use_bias,
-            dtype=self.compute_dtype,
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             kernel_init=initializers.as_init(self.kernel_initializer),
             bias_init=initializers.as_init(self.bias_initializer),

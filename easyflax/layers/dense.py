@@ -8,6 +8,7 @@ import jax
 
 import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
+from easyflax.layers.dtypes import ComputeDtype
 from easyflax.layers.layer import Layer, Shape, attach
 from easyflax.nnx.layers import checks
 
@@ -43,6 +44,7 @@ class Dense(Layer, nnx.Linear):
     """
 
     supports_masking = True
+    dtype: Any = ComputeDtype()  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class Dense(Layer, nnx.Linear):
             known_features(self, input_shape),
             self.units,
             use_bias=self.use_bias,
-            dtype=self.compute_dtype,
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             kernel_init=initializers.as_init(self.kernel_initializer),
             bias_init=initializers.as_init(self.bias_initializer),

@@ -43,6 +43,8 @@ class Embedding(Layer):
         ((1, 2, 4), [[True, False]])
     """
 
+    autocast = False  # rows are taken of the table as it is stored, and cast then
+
     def __init__(
         self,
         input_dim: int,

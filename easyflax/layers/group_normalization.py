@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 import easyflax.nnx as nnx
 from easyflax.layers.affine import AffineLayer, feature_sizes, in_dtypes_of
+from easyflax.layers.dtypes import ComputeDtype
 from easyflax.layers.layer import Shape
 from easyflax.nnx.layers import checks
 
@@ -47,6 +48,9 @@ class GroupNormalization(AffineLayer, nnx.GroupNorm):
 
     Source: Wu and He 2018, https://arxiv.org/abs/1803.08494
     """
+
+    autocast = False  # as in Keras: what comes in float32 is normalised so, under a mixed policy too
+    dtype: Any = ComputeDtype(at_least="float32")  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class GroupNormalization(AffineLayer, nnx.GroupNorm):
             shape[0],
             num_groups=shape[0] if self.groups == -1 else self.groups,
             epsilon=self.epsilon,
-            dtype=jnp.promote_types(self.compute_dtype, jnp.float32),
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             use_bias=False,
             use_scale=False,
@@ -117,6 +121,3 @@ class GroupNormalization(AffineLayer, nnx.GroupNorm):
         with_features_last = jnp.moveaxis(inputs, self.axis, -1)
         outputs = nnx.GroupNorm.__call__(self, with_features_last)
         return in_dtypes_of(jnp.moveaxis(outputs, -1, self.axis), inputs, self)
-
-    def _in_compute_dtype(self, tree: Any) -> Any:
-        return tree  # as in Keras: what comes in float32 is normalised so, under a mixed policy too

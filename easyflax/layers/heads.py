@@ -111,7 +111,7 @@ class HeadsAttention(Layer):
             activity_regularizer=self._projection_regularizer,
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
-            dtype=self.dtype_policy,
+            dtype=self._dtype_config,
             name=name,
         )
         layer.build_for((ArraySpec(tuple(shape), self.compute_dtype),), {})

@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, masks, random, regularizers
@@ -29,18 +28,26 @@ from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
 from easyflax.layers import abstract, showing, weight_order
 from easyflax.layers.call_context import around_call, current_training
-from easyflax.layers.dtypes import resolve_policy
+from easyflax.layers.dtypes import (
+    DTypePolicy,
+    VariableDtype,
+    cast_floating,
+    policy_config,
+    resolve_policy,
+)
 from easyflax.layers.input_spec import check_inputs
 from easyflax.layers.loss_term import add_loss, loss_terms
 from easyflax.layers.metric_term import add_metric
+from easyflax.layers.precision import begins_here, call_in_precision, reading_in, running_policy
 from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
 from easyflax.nnx.core.naming import describe
-from easyflax.serialization import deserialize, serialize
+from easyflax.serialization import serialize
 
 Shape = tuple[int | None, ...]
 
 _serial_numbers = itertools.count()
+_TOLD_ELSEWHERE = ("activity_regularizer", "autocast", "input_shape")  # or nowhere, as in Keras
 
 
 class Layer(Weighted):
@@ -56,7 +63,9 @@ class Layer(Weighted):
             `easyflax.regularizers`.
         trainable: whether training changes the weights, see the property.
         dtype: the dtype of weights and computation, or "mixed_bfloat16" and "mixed_float16" for weights in
-            float32; "float32" by default.
+            float32; or a `DTypePolicy`. By default that of `compile(precision=)` in its steps, and otherwise
+            the global policy at this time, see `easyflax.config.set_dtype_policy`.
+        autocast: whether inputs, and weights in `call`, are cast to the dtype that the layer computes in.
         name: unique in a model; by default the model counts: "dense", "dense_1", ...
         input_shape: of one row, for the first layer of a `Sequential` without `Input`. An older spelling, as
             is `input_dim=4` for `input_shape=(4,)`.
@@ -84,7 +93,10 @@ class Layer(Weighted):
     input_spec: Any = None
     built: bool = False
     activity_regularizer: Any = None
-    dtype_policy: str = "float32"
+    dtype_policy: DTypePolicy = DTypePolicy("float32")
+    dtype: Any = VariableDtype()
+    autocast: bool = True
+    _has_own_dtype: bool = False
     _row_shape: tuple[int | None, ...] | None = None
     _name: str | None = None
     _auto_name: str | None = None
@@ -110,6 +122,7 @@ class Layer(Weighted):
         activity_regularizer: Any = None,
         trainable: bool = True,
         dtype: Any = None,
+        autocast: bool = True,
         name: str | None = None,
         input_shape: Any = None,
         **unknown: Any,
@@ -132,8 +145,13 @@ class Layer(Weighted):
             self._row_shape = tuple(input_shape)
         if activity_regularizer is not None:
             self.activity_regularizer = regularizers.get(activity_regularizer)
-        if dtype is not None:
-            self.dtype_policy = resolve_policy(deserialize(dtype)).name
+        policy = resolve_policy(dtype)
+        if policy != self.dtype_policy:
+            self.dtype_policy = policy
+        if dtype is not None and not isinstance(dtype, dict):
+            self._has_own_dtype = True
+        if not autocast:
+            self.autocast = False
         if not trainable:
             self.trainable = False
 
@@ -190,7 +208,10 @@ class Layer(Weighted):
         if len(args) > 1 and "training" in names[: len(args)]:  # layer(x, training), as some programs have it
             at = names.index("training")
             args, kwargs = args[:at], {**dict(zip(names[at:], args[at:])), **kwargs}
-        args, kwargs = self._in_compute_dtype((args, kwargs))
+        if begins_here():
+            return call_in_precision(self, args, kwargs)
+        if self.autocast:
+            args, kwargs = self._in_compute_dtype((args, kwargs))
         if self.input_spec is not None:
             check_inputs(self, self.input_spec, _first(args, kwargs))
         if not self.built:
@@ -200,7 +221,7 @@ class Layer(Weighted):
         if "training" in self._call_parameters:
             kwargs["training"] = self._is_in_training() if training is None else training
         mask = self._take_masks(args, kwargs)
-        with around_call(given):
+        with around_call(given), reading_in(self._policy, autocast=self.autocast):
             outputs = self.call(*args, **kwargs)
             self._penalize_activity(outputs)
         if mask is not None or self._makes_masks:
@@ -229,22 +250,7 @@ class Layer(Weighted):
         return not self.deterministic  # type: ignore[attr-defined]
 
     def _in_compute_dtype(self, tree: Any) -> Any:
-        dtype = self.compute_dtype
-
-        def cast(leaf: Any) -> Any:
-            if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
-                leaf = jnp.asarray(leaf)
-            if (
-                isinstance(leaf, jax.Array)
-                and leaf.dtype != dtype
-                and jnp.issubdtype(leaf.dtype, jnp.floating)
-            ):
-                converted = leaf.astype(dtype)
-                masks.attach_masks(converted, masks.mask_of(leaf))
-                return converted
-            return leaf
-
-        return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Pytree | nnx.Variable))
+        return cast_floating(tree, self.compute_dtype)
 
     # -- building
 
@@ -289,6 +295,7 @@ class Layer(Weighted):
         initializer: Any = None,
         dtype: Any = None,
         trainable: bool = True,
+        autocast: bool = True,
         regularizer: Any = None,
         constraint: Any = None,
         name: str | None = None,
@@ -300,6 +307,7 @@ class Layer(Weighted):
             initializer: see `easyflax.initializers`; glorot_uniform by default, zeros for integers and bools.
             dtype: that of the layer's weights by default.
             trainable: whether it is an `nnx.Param`; else a plain `nnx.Variable`, which `call` may change.
+            autocast: whether `call` sees a trained one in the dtype that the layer computes in.
             regularizer: adds to the loss, see `easyflax.regularizers`.
             constraint: is applied after each update, see `easyflax.constraints`.
             name: what `variable.name` says, by default the name of the attribute.
@@ -310,7 +318,9 @@ class Layer(Weighted):
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
         resolved: Any = initializers.get(initializer)
         make = initializers.as_init(resolved)
-        metadata = {} if name is None else {"name": name}
+        metadata: dict[str, Any] = {} if name is None else {"name": name}
+        if not autocast:
+            metadata["autocast"] = False
         kind = nnx.Param if trainable else nnx.Variable
         variable: Any = kind(make(random.next_key(), shape, dtype), **metadata)
         attach(variable, regularizer=regularizer, constraint=constraint)
@@ -377,14 +387,25 @@ class Layer(Weighted):
         return self._name or self._auto_name or snake_case(type(self).__name__)
 
     @property
+    def _policy(self) -> DTypePolicy:
+        """The layer's own policy; without one, that of the step that is running, if it has one."""
+        running = None if self._has_own_dtype else running_policy()
+        return running or self.dtype_policy
+
+    @property
     def compute_dtype(self) -> Any:
         """The dtype that inputs are cast to and that is computed in."""
-        return resolve_policy(self.dtype_policy).compute_dtype
+        return self._policy.compute
 
     @property
     def variable_dtype(self) -> Any:
         """The dtype of the weights."""
-        return resolve_policy(self.dtype_policy).variable_dtype
+        return self._policy.variable
+
+    @property
+    def _dtype_config(self) -> Any:
+        """What layers inside are given as `dtype`."""
+        return policy_config(self.dtype_policy, is_own=self._has_own_dtype)
 
     @property
     def input(self) -> Any:
@@ -435,9 +456,9 @@ class Layer(Weighted):
         They are read from attributes of the same names. A subclass that keeps one elsewhere overrides this,
         and adds it to what `super().get_config()` returns.
         """
-        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype_policy}
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable, "dtype": self._dtype_config}
         for name in _init_parameters(type(self)):
-            if name not in (*config, "activity_regularizer", "input_shape") and hasattr(self, name):
+            if name not in (*config, *_TOLD_ELSEWHERE) and hasattr(self, name):
                 value = getattr(self, name)
                 config[name] = activations.serialize(value) if callable(value) else serialize(value)
         if self.activity_regularizer is not None:

@@ -11,6 +11,7 @@ from jax import lax
 
 import easyflax.nnx as nnx
 from easyflax.layers.affine import AffineLayer, feature_sizes, in_dtypes_of
+from easyflax.layers.dtypes import ComputeDtype
 from easyflax.layers.layer import Layer, Shape
 
 __all__ = ["LayerNormalization", "RMSNormalization", "UnitNormalization", "l2_normalize"]
@@ -46,6 +47,9 @@ class LayerNormalization(AffineLayer, nnx.LayerNorm):
 
     Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450
     """
+
+    autocast = False  # as in Keras: what comes in float32 is normalised so, under a mixed policy too
+    dtype: Any = ComputeDtype(at_least="float32")  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class LayerNormalization(AffineLayer, nnx.LayerNorm):
             self,
             math.prod(shape),
             epsilon=self.epsilon,
-            dtype=jnp.promote_types(self.compute_dtype, jnp.float32),
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             use_bias=False,
             use_scale=False,
@@ -102,9 +106,6 @@ class LayerNormalization(AffineLayer, nnx.LayerNorm):
     def call(self, inputs: jax.Array) -> jax.Array:
         inputs = jnp.asarray(inputs)
         return in_dtypes_of(nnx.LayerNorm.__call__(self, inputs), inputs, self)
-
-    def _in_compute_dtype(self, tree: Any) -> Any:
-        return tree  # as in Keras: what comes in float32 is normalised so, under a mixed policy too
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rms_scaling": False}
@@ -132,6 +133,8 @@ class RMSNormalization(Layer, nnx.RMSNorm):
     Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467
     """
 
+    dtype: Any = ComputeDtype(at_least="float32")  # type: ignore[assignment]
+
     def __init__(self, axis: Any = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.axis = _checked_axis(self, axis)
@@ -144,7 +147,7 @@ class RMSNormalization(Layer, nnx.RMSNorm):
             self,
             math.prod(shape),
             epsilon=self.epsilon,
-            dtype=jnp.promote_types(self.compute_dtype, jnp.float32),
+            dtype=self.dtype,
             param_dtype=self.variable_dtype,
             use_scale=False,
             reduction_axes=axes,

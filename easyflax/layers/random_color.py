@@ -264,7 +264,7 @@ class RandomColorJitter(RandomImageLayer):
         self.random_brightness, self.random_contrast, self.random_saturation, self.random_hue = (
             None
             if factor is None
-            else kind(factor, value_range=self.value_range, seed=seed, dtype=self.dtype_policy)
+            else kind(factor, value_range=self.value_range, seed=seed, dtype=self._dtype_config)
             for kind, factor in zip(kinds, factors, strict=True)
         )
 

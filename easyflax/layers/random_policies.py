@@ -55,7 +55,7 @@ class RandAugment(RandomImageLayer):
         self.num_ops = num_ops
         self.factor = strength = factor_range(self, "factor", factor, (0, 1))
         self.interpolation = interpolation
-        given: dict[str, Any] = {"seed": seed, "dtype": self.dtype_policy}
+        given: dict[str, Any] = {"seed": seed, "dtype": self._dtype_config}
         moved = {"interpolation": interpolation, **given}
         toned = {"value_range": values, **given}
         self.random_shear = RandomShear(strength, strength, **moved)
@@ -67,8 +67,8 @@ class RandAugment(RandomImageLayer):
         self.random_sharpness = RandomSharpness(strength, **toned)
         self.random_posterization = RandomPosterization(max(1, int(8 * strength[1])), **toned)
         self.solarization = Solarization(strength, strength, **toned)
-        self.auto_contrast = AutoContrast(values, dtype=self.dtype_policy)
-        self.equalization = Equalization(values, dtype=self.dtype_policy)
+        self.auto_contrast = AutoContrast(values, dtype=self._dtype_config)
+        self.equalization = Equalization(values, dtype=self._dtype_config)
 
     def sample(self, shape: Shape, seed: SeedGenerator) -> Any:
         steps = self._steps()

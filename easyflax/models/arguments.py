@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
+
+from easyflax.layers.dtypes import DTypePolicy
 
 
 def check_count(name: str, value: int, least: int, call: str = "fit") -> int:
@@ -28,6 +31,42 @@ def check_count_or_none(name: str, value: int | None, call: str = "fit") -> int 
         ValueError: it is neither.
     """
     return None if value is None else check_count(name, value, 1, call)
+
+
+def is_eager(run_eagerly: bool, jit_compile: Any, jit: bool | None) -> bool:
+    """Returns whether steps are to be computed in Python, by the three arguments of `compile` that say so.
+
+    Raises:
+        TypeError: `jit` is neither a bool nor None.
+        ValueError: one says so, and `jit=True` the opposite.
+    """
+    if jit is not None and not isinstance(jit, bool):
+        raise TypeError(f"compile: jit is {jit!r}, expected True or False. Leave it out to compile steps.")
+    eager = bool(run_eagerly) or jit_compile is False
+    if jit and eager:
+        raise ValueError(
+            f"compile: got jit=True with run_eagerly={run_eagerly} and jit_compile={jit_compile!r}, expected "
+            "one answer. Leave all but one out."
+        )
+    return eager or jit is False
+
+
+def check_precision(precision: Any) -> DTypePolicy | None:
+    """Returns the policy that a precision stands for.
+
+    Raises:
+        ValueError: it is unknown.
+    """
+    name = precision.name if isinstance(precision, DTypePolicy) else precision
+    if name is not None and name not in _PRECISIONS:
+        raise ValueError(
+            f"compile: precision is {precision!r}, expected one of {', '.join(map(repr, _PRECISIONS))}, or "
+            "None. Pass for example 'mixed_bfloat16'."
+        )
+    return None if name is None else DTypePolicy(name)
+
+
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
 
 
 def check_seed(seed: int) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 
-import easyflax.optimizers as optimizers
 from easyflax.data import ArraySource, Batch, Source
 from easyflax.distribution import DataParallel
+from easyflax.layers.dtypes import DTypePolicy
+from easyflax.layers.precision import running_in
 from easyflax.metrics import Metric
 from easyflax.models.arguments import check_count, check_seed, validation_epochs
 from easyflax.models.by_structure import ByStructure
@@ -66,6 +67,7 @@ class Compiled:
 
     Attributes:
         optimizer: of the model.
+        precision: what layers compute in that were given no dtype; None leaves each to its own.
         loss: as given.
         engine: runs the steps and keeps the optimizer state.
         steps: those that ran last, None before data is seen.
@@ -73,9 +75,10 @@ class Compiled:
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         loss: Any = None,
         *,
+        precision: DTypePolicy | None = None,
         loss_weights: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
@@ -84,7 +87,8 @@ class Compiled:
         seed: int = 0,
         distribution: DataParallel | None = None,
     ):
-        self.optimizer: Optimizer = optimizers.get(optimizer)
+        self.optimizer = optimizer
+        self.precision = precision
         self.loss = loss
         self.seed = check_seed(seed)
         self.eager = eager
@@ -115,22 +119,24 @@ class Compiled:
         """Builds what the model's own steps build when they first run; says whether there was anything."""
         if "train_step" not in trained.overridden or not build_what_waits(trained.model):
             return False
-        trial = try_step(self._own_steps(trained, batch), trained.model, batch, eager=self.eager)
+        with running_in(self.precision):
+            trial = try_step(self._own_steps(trained, batch), trained.model, batch, eager=self.eager)
         trial.build()
         return not trial.is_done
 
     def _new_steps(self, trained: Trained, batch: Batch) -> CompiledSteps:
-        if not trained.overridden:
-            objective = build_objective(trained.binding, batch, self.named, trained.output_names)
-            return self._compiled_steps(objective)
-        own, uses_optimizer = self._own_steps(trained, batch), True
-        if "train_step" in trained.overridden:
-            # What is run eagerly may print and read values: it is not tried out before.
-            uses_optimizer = (
-                bool(trained.binding.params)
-                if self.eager
-                else try_step(own, trained.model, batch).uses_optimizer
-            )
+        with running_in(self.precision):
+            if not trained.overridden:
+                objective = build_objective(trained.binding, batch, self.named, trained.output_names)
+                return self._compiled_steps(objective)
+            own, uses_optimizer = self._own_steps(trained, batch), True
+            if "train_step" in trained.overridden:
+                # What is run eagerly may print and read values: it is not tried out before.
+                uses_optimizer = (
+                    bool(trained.binding.params)
+                    if self.eager
+                    else try_step(own, trained.model, batch).uses_optimizer
+                )
         return self._compiled_steps(own.objective, own, uses_optimizer=uses_optimizer)
 
     def _compiled_steps(
@@ -142,11 +148,13 @@ class Compiled:
             own,
             eager=self.eager,
             steps_per_execution=self.steps_per_execution,
+            precision=self.precision,
             **options,
         )
 
     def _own_steps(self, trained: Trained, batch: Batch) -> OwnSteps:
-        objective = self._own_objective(trained, batch)
+        with running_in(self.precision):
+            objective = self._own_objective(trained, batch)
         return OwnSteps(objective, self.named, trained.binding, self.optimizer, trained.overridden)
 
     def own_prediction(self, trained: Trained) -> OwnSteps:

@@ -3,6 +3,7 @@ own."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from easyflax.layers import abstract, freezing, weight_order
 from easyflax.layers.building import build_on, unbuilt
 from easyflax.layers.calling import call_plain
 from easyflax.layers.layer import Layer
+from easyflax.layers.precision import call_in_precision
 from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.children import Children, named_layers
 from easyflax.models.graph import Graph
@@ -114,6 +116,8 @@ class Model(Trainer, Layer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._has_own_call = cls.call is not Layer.call or cls.__call__ is not Model.__call__
+        if "__call__" in vars(cls):
+            cls.__call__ = _in_precision(cls.__call__)
 
     # -- calling
 
@@ -123,7 +127,7 @@ class Model(Trainer, Layer):
             return Layer.__call__(self, *args, **kwargs)
         if isinstance(self.trained_module, Layer):
             return self.trained_module(*args, **kwargs)
-        return call_plain(self.trained_module, args, kwargs)
+        return call_in_precision(call_plain, (self.trained_module, args, kwargs), {})
 
     def _in_compute_dtype(self, tree: Any) -> Any:
         return tree if self._is_wrapper else Layer._in_compute_dtype(self, tree)
@@ -402,6 +406,16 @@ def _checked_module(module: Any) -> Any:
         raise TypeError("Model: got symbolic inputs without outputs. Pass both: ef.Model(inputs, outputs).")
     advice = "Call the class first." if isinstance(module, type) else "Derive its class from nnx.Module."
     raise TypeError(f"Model: module is {module!r}, expected an instance of nnx.Module. {advice}")
+
+
+def _in_precision(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a method `__call__` that heeds the precision of a step, as that of layers does."""
+
+    @functools.wraps(call)
+    def calling(self: Model, *args: Any, **kwargs: Any) -> Any:
+        return call_in_precision(functools.partial(call, self), args, kwargs, casts_inputs=True)
+
+    return calling
 
 
 def _shapes(tree: Any) -> Any:

@@ -10,12 +10,15 @@ from typing import Any, Literal, overload
 import jax
 import numpy as np
 
+import easyflax.optimizers as optimizers
 from easyflax.data import Source, as_source, split_validation, unpack_validation_data
 from easyflax.distribution import DataParallel
 from easyflax.errors import NotCompiledError
 from easyflax.layers.building import build_on, has_unbuilt
+from easyflax.layers.dtypes import DTypePolicy
+from easyflax.layers.precision import store_params
 from easyflax.layers.symbolic import Symbolic
-from easyflax.models.arguments import check_count, check_count_or_none
+from easyflax.models.arguments import check_count, check_count_or_none, check_precision, is_eager
 from easyflax.models.by_structure import ByStructure
 from easyflax.models.chain import Chain
 from easyflax.models.compiled import Compiled, Trained
@@ -23,9 +26,10 @@ from easyflax.models.optimizer_home import OptimizerHome
 from easyflax.models.state_methods import StateMethods
 from easyflax.models.step_methods import StepMethods
 from easyflax.optimizers import Optimizer
+from easyflax.optimizers.options import with_options, with_scaled_loss
 from easyflax.train.binding import Binding
 from easyflax.train.callback_list import CallbackList, Callbacks
-from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.compiled_steps import CompiledSteps, in_precision
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
 from easyflax.train.logs import BatchLogs, in_keras_order
@@ -64,6 +68,7 @@ class Trainer(StepMethods, StateMethods):
     __slots__ = ()
 
     trained_module: Any
+    dtype_policy: DTypePolicy
     _run: Run
     _require_built: Callable[[str], None]
     _is_stated: bool
@@ -99,7 +104,14 @@ class Trainer(StepMethods, StateMethods):
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         jit_compile: bool | Literal["auto"] = "auto",
+        auto_scale_loss: bool = True,
         *,
+        jit: bool | None = None,
+        precision: DTypePolicy | str | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        ema: float | None = None,
         seed: int = 0,
         distribution: DataParallel | None = None,
     ) -> None:
@@ -121,6 +133,20 @@ class Trainer(StepMethods, StateMethods):
                 `evaluate` too, are then called once for so many, with the number of the first and of the last
                 one.
             jit_compile: False is `run_eagerly=True`.
+            auto_scale_loss: whether the optimizer becomes the inner one of a `LossScaleOptimizer` where the
+                precision, or the model's dtype policy, is "mixed_float16".
+            jit: another spelling of `jit_compile`.
+            precision: `"mixed_bfloat16"` and `"mixed_float16"` compute in the half-size type, with weights,
+                gradients, running statistics and the optimizer's state in float32; `"bfloat16"` stores
+                weights in it, too; `"float32"` does neither. It holds for `fit`, `evaluate` and `predict`,
+                which still return float32. Layers that were given a `dtype` keep to it; by default all layers
+                go by theirs. In a `train_step` it holds for calls of models and layers; one of plain `nnx`
+                modules that it calls by themselves goes by its own `dtype`.
+            clipnorm: the largest L2 norm of each gradient, for any optimizer.
+            clipvalue: the largest absolute value of each gradient element, likewise.
+            global_clipnorm: the largest L2 norm of all gradients together, likewise.
+            ema: share of the old value in a running average of the weights, such as 0.999, with which `fit`
+                ends. With this or clipping, `model.optimizer` is a copy of `optimizer` with these options.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
 
@@ -134,19 +160,28 @@ class Trainer(StepMethods, StateMethods):
                 "compile was called within fit of the same model, expected after it. Set what you want to "
                 "change during the fit itself, such as model.optimizer.learning_rate."
             )
+        given = optimizers.get(optimizer)
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        policy = check_precision(precision)
+        updates = with_options(given, owner="compile", ema=ema, **clips)
+        if auto_scale_loss and (policy or self.dtype_policy).name == "mixed_float16":
+            updates = with_scaled_loss(updates)
         compiled = Compiled(
-            optimizer,
+            updates,
             loss,
+            precision=policy,
             loss_weights=loss_weights,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
-            eager=run_eagerly or jit_compile is False,
+            eager=is_eager(run_eagerly, jit_compile, jit),
             steps_per_execution=steps_per_execution,
             seed=seed,
             distribution=distribution,
         )
-        compiled.optimizer.attach(OptimizerHome(compiled.engine, self, self._binding))
+        for one in (given, compiled.optimizer):
+            one.attach(OptimizerHome(compiled.engine, self, self._binding))
         self._run.compiled = compiled
+        self._store_params()
 
     def fit(
         self,
@@ -234,7 +269,7 @@ class Trainer(StepMethods, StateMethods):
                     logs = run_epochs(
                         session, plan, hooks, should_stop=lambda: self.stop_training, interrupts=interrupts
                     )
-            if compiled.optimizer.keeps_average:
+            if compiled.optimizer.keeps_average and steps.uses_optimizer:
                 compiled.optimizer.finalize_variable_values(trained.binding.params.values())
             hooks.on_train_end(logs)
         assert self.history is not None  # set by the list of callbacks
@@ -456,6 +491,7 @@ class Trainer(StepMethods, StateMethods):
         if has_unbuilt(self.trained_module) and trained.can_be_called:
             build_on(self.trained_module, batch.x)
             trained = self._trained()
+        self._store_params()
         while trained.overridden and self._run.compiled and self._run.compiled.build_lazily(trained, batch):
             trained = self._trained()
         return trained
@@ -474,6 +510,13 @@ class Trainer(StepMethods, StateMethods):
                 f"x is a {type(x).__name__} of {len(x)}, expected one array, the input of a Sequential. Pass "
                 "the array itself, or state the model as ef.Model(inputs, outputs)."
             )
+
+    def _store_params(self) -> None:
+        """Stores the parameters in the dtype that the precision of `compile` asks for."""
+        compiled = self._run.compiled
+        if compiled is not None and compiled.precision is not None and self._session is None:
+            store_params(self.trained_module, compiled.precision)
+            self._binding().sync()
 
     def _trained(self) -> Trained:
         output_names = getattr(self, "output_names", None) if self._is_stated else None
@@ -518,15 +561,17 @@ class Trainer(StepMethods, StateMethods):
     def _predict_step(self, trained: Trained) -> tuple[Callable[..., Any], bool]:
         """Returns the jitted step, and whether batches may be filled up for it."""
         compiled = self._run.compiled
-        if "predict_step" in trained.overridden:
-            own = (compiled or Compiled("rmsprop")).own_prediction(trained)
-            if compiled is not None and compiled.eager:
-                return own.predict, False
-            return self._run.predict_steps.get(trained.binding.graphdef, lambda: jax.jit(own.predict)), False
-        make = partial(partial, predict_step, trained.binding.apply)
+        precision = None if compiled is None else compiled.precision
+        pads = "predict_step" not in trained.overridden
+        if pads:
+            predict: Callable[..., Any] = partial(predict_step, trained.binding.apply)
+        else:
+            predict = (compiled or Compiled(optimizers.get("rmsprop"))).own_prediction(trained).predict
+        predict = in_precision(precision, predict)
         if compiled is not None and compiled.eager:
-            return make(), True
-        return self._run.predict_steps.get(trained.binding.graphdef, lambda: jax.jit(make())), True
+            return predict, pads
+        key = trained.binding.graphdef, precision
+        return self._run.predict_steps.get(key, lambda: jax.jit(predict)), pads
 
     def _returned(self, logs: dict[str, Any], return_dict: bool) -> Any:
         """Returns logs in the form that was asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from easyflax.optimizers.parts import Part, as_inner
 from easyflax.optimizers.wrappers import ScaleState
 from easyflax.serialization import deserialize, serialize
 
-__all__ = ["LossScaleOptimizer", "LossScaleState", "loss_scale"]
+__all__ = ["LossScaleOptimizer", "LossScaleState", "leaves_steps_out", "loss_scale"]
 
 # What Keras writes into configurations besides, and has no effect.
 _WRITTEN_BY_KERAS = {
@@ -50,6 +50,18 @@ def loss_scale(opt_state: Any) -> jax.Array | None:
     for node in filter(_is_scaled, nodes):
         return node.dynamic_scale if isinstance(node, LossScaleState) else node.scale
     return None
+
+
+def leaves_steps_out(opt_state: Any) -> jax.Array | bool:
+    """Returns whether a step whose gradients are infinite or NaN is left out, with hope for the next one: the
+    scale of the loss is found by itself, and is not as small as 1 yet.
+
+    Args:
+        opt_state: of any optimizer.
+    """
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_scaled)
+    scales = [node.dynamic_scale for node in nodes if isinstance(node, LossScaleState)]
+    return scales[0] >= 1.0 if scales else False
 
 
 def _is_scaled(node: Any) -> bool:
@@ -124,6 +136,13 @@ class LossScaleOptimizer(Optimizer):
         )
         return self._inner.attached(part)
 
+    def with_inner(self, change: Callable[[Optimizer], Optimizer]) -> LossScaleOptimizer:
+        """Returns another one of these settings without a state, over what `change` makes of the inner
+        one."""
+        twin = self.without_state()
+        twin._inner = change(self._inner)
+        return twin
+
     # -- what it computes
 
     def _make_transformation(self) -> optax.GradientTransformationExtraArgs:
@@ -150,7 +169,8 @@ class LossScaleOptimizer(Optimizer):
         grows = is_finite & (state.step_counter == self.dynamic_growth_steps - 1)
         factor = jnp.where(is_finite, jnp.where(grows, 2.0, 1.0), 0.5)
         counter = jnp.where(is_finite & ~grows, state.step_counter + 1, 0)
-        return counter.astype(jnp.int32), state.dynamic_scale * factor
+        scale = state.dynamic_scale * factor
+        return counter.astype(jnp.int32), jnp.where(jnp.isfinite(scale), scale, state.dynamic_scale)
 
     def loss_scale(self, opt_state: Any = None) -> Any:
         if opt_state is None and self._has_state:

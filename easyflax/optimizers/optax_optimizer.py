@@ -7,6 +7,7 @@ from typing import Any
 import optax
 
 from easyflax.nnx.training.optimizer import check_transformation
+from easyflax.optimizers import wrappers
 from easyflax.optimizers.base import Optimizer
 from easyflax.optimizers.learning_rate import get_learning_rate, set_learning_rate
 
@@ -40,11 +41,17 @@ class OptaxOptimizer(Optimizer):
         self._learning_rate: Any = None  # one that was set before there is a state
 
     def init(self, params: optax.Params) -> Any:
-        state = self._wrapped.init(params)
+        state = super().init(params)
         return state if self._learning_rate is None else set_learning_rate(state, self._learning_rate)
 
     def _make_transformation(self) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(self._wrapped)
+        rule = wrappers.with_clipping(
+            self._wrapped,
+            clipnorm=self.clipnorm,
+            clipvalue=self.clipvalue,
+            global_clipnorm=self.global_clipnorm,
+        )
+        return wrappers.averaged(rule, self.ema_momentum) if self.use_ema else rule
 
     def _initial_rate(self) -> Any:
         if self._learning_rate is not None:

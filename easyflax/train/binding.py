@@ -17,7 +17,8 @@ and callbacks that do not look cost nothing.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +28,10 @@ from easyflax.distribution import DataParallel
 from easyflax.interop.flax_nnx import refresh_mirrors, sync_mirrors
 from easyflax.layers.calling import mode_arguments
 from easyflax.layers.freezing import frozen_variables, set_mode
+from easyflax.layers.layer import Layer
 from easyflax.layers.loss_term import collecting_losses, loss_terms
 from easyflax.layers.metric_term import metric_terms
+from easyflax.layers.precision import call_in_precision, running_policy
 from easyflax.nnx.core.variables import give_back, lend
 
 Arrays = dict[str, Any]
@@ -111,6 +114,11 @@ class Binding:
         state = nnx.from_flat_state([(self._paths[name], leaf) for name, leaf in self.params.items()])
         return [self._name(path) for path, _ in nnx.to_flat_state(state)], state
 
+    def layer_paths(self) -> dict[str, str]:
+        """Returns where the trained variables are in terms of layers, "dense_1/kernel", by path."""
+        nodes = dict(nnx.iter_graph(self._module))
+        return {name: _layer_path(nodes, self._paths[name], leaf) for name, leaf in self.params.items()}
+
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the current values of `params` and of `other`, not copied."""
         return _values(self.params), _values(self.other)
@@ -141,9 +149,11 @@ class Binding:
         module = self.rebuild({**params, **other})
         called = self._called(module)
         with collecting_losses(anew=False):
-            output = call_in_mode(called, x, training=training, key=key)
+            call = partial(call_in_mode, called, training=training, key=key)
+            output = call_in_precision(call, (x,), {}, casts_inputs=not _casts_inputs(called))
             result = None if then is None else then(module, output)
-        other = self.values_in(module)[1]
+        before, other = other, self.values_in(module)[1]
+        other = stored_like(other, before)
         return Applied(output, other, loss_terms(called), metric_terms(called), result)
 
     def values_in(self, module: Any) -> tuple[Arrays, Arrays]:
@@ -304,6 +314,19 @@ def path_name(path: tuple[Any, ...]) -> str:
     return ".".join(str(part).replace("~", "~0").replace(".", "~1") for part in path)
 
 
+def _layer_path(nodes: Mapping[Any, Any], path: tuple[Any, ...], variable: nnx.Variable[Any]) -> str:
+    """Returns a path in which layers go by their names, instead of by where they are held."""
+    parts, held = [], []  # what is named, and the names since the last one
+    for place in range(1, len(path)):
+        held.append(str(path[place - 1]))
+        node = nodes.get(path[:place])
+        if isinstance(node, Layer):
+            parts, held = [*parts, node.name], []
+        elif isinstance(node, nnx.Module) and not isinstance(node, nnx.List | nnx.Dict):
+            parts, held = [*parts, *held], []
+    return "/".join([*parts, *held, variable.get_metadata("name", None) or str(path[-1])])
+
+
 def call_in_mode(module: Any, x: Any, *, training: bool, key: jax.Array | None = None) -> Any:
     """Calls `module(x)` in training or inference mode.
 
@@ -322,6 +345,21 @@ def call_in_mode(module: Any, x: Any, *, training: bool, key: jax.Array | None =
     if _takes_rngs(module):
         given["rngs"] = nnx.Rngs(jax.random.key(0) if key is None else key)
     return module(x, **given)
+
+
+def _casts_inputs(module: Any) -> bool:
+    """Says whether it is a layer or a model, whose call casts the inputs itself."""
+    call = type(module).__call__
+    return getattr(call, "__module__", "").startswith(("easyflax.layers.", "easyflax.models."))
+
+
+def stored_like(values: Arrays, before: Arrays) -> Arrays:
+    """Returns what a step in some precision left in variables, in the dtypes that these had before."""
+    return values if running_policy() is None else jax.tree.map(_in_dtype_of, values, before)
+
+
+def _in_dtype_of(new: Any, old: Any) -> Any:
+    return new if new is old or new.dtype == old.dtype else new.astype(old.dtype)
 
 
 def _takes_rngs(module: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
+from easyflax.layers.dtypes import DTypePolicy
+from easyflax.layers.precision import running_in
 from easyflax.train.binding import Arrays
 from easyflax.train.own_steps import OwnSteps, log_packing
 from easyflax.train.packing import Packed, Packing
@@ -18,7 +21,7 @@ from easyflax.train.specs import specs
 from easyflax.train.state import TrainState, start_counters
 from easyflax.train.step import Objective, eval_step, train_step
 
-__all__ = ["CompiledSteps"]
+__all__ = ["CompiledSteps", "in_precision"]
 
 
 class CompiledSteps:
@@ -31,6 +34,7 @@ class CompiledSteps:
         eager: computes step by step in Python, without compiling, so that one can print and debug.
         uses_optimizer: whether the state of the optimizer of `compile` is needed.
         steps_per_execution: steps of one dispatch, where so many batches of one shape come together.
+        precision: what layers compute in that were given no dtype; None leaves each to its own.
 
     Attributes:
         train: `(state, batch) -> (state, packed logs)`.
@@ -49,6 +53,7 @@ class CompiledSteps:
         eager: bool = False,
         uses_optimizer: bool = True,
         steps_per_execution: int = 1,
+        precision: DTypePolicy | None = None,
     ):
         self.objective = objective
         self.own = own
@@ -61,6 +66,7 @@ class CompiledSteps:
         if own is not None:
             train, evaluate = self._packed("train", own.train), self._packed("evaluate", own.evaluate)
             self._reset = _made(own.reset, layout, eager=eager)
+        train, evaluate = in_precision(precision, train), in_precision(precision, evaluate)
         self.train = _made(train, layout, eager=eager, donate_argnums=(0,))
         self.train_many = _made(partial(_one_after_another, train), layout, eager=eager, donate_argnums=(0,))
         self.evaluate = _made(evaluate, layout, eager=eager, donate_argnums=(2,))
@@ -100,6 +106,17 @@ def _one_after_another(
     stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *batches)
     state, logs = jax.lax.scan(train, state, stacked)
     return state, jax.tree.map(lambda array: array[-1], logs)
+
+
+def in_precision(precision: DTypePolicy | None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that runs in a precision, None for any."""
+
+    @functools.wraps(function)
+    def running(*args: Any) -> Any:
+        with running_in(precision):
+            return function(*args)
+
+    return function if precision is None else running
 
 
 def _made(

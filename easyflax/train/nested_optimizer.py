@@ -34,7 +34,11 @@ def nest(optimizer: optax.GradientTransformation, binding: Binding) -> optax.Gra
     def init(params: Any) -> Any:
         variables = [binding.params[name] for name in names]
         # The identity tells which variable it is, for optimizers that were told of some.
-        leaves = [one.replace(params[name], identity=id(one)) for name, one in zip(names, variables)]
+        paths = binding.layer_paths()
+        leaves = [
+            one.replace(params[name], identity=id(one), path=paths[name])
+            for name, one in zip(names, variables)
+        ]
         return nnx.as_pure(optimizer.init(structure.unflatten(leaves)))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Arrays, Any]:

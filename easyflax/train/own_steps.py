@@ -29,7 +29,8 @@ from easyflax.layers.layer import Layer
 from easyflax.layers.weight_order import in_order_of_weights
 from easyflax.metrics import Metric
 from easyflax.optimizers import Optimizer
-from easyflax.train.binding import Arrays, Binding
+from easyflax.optimizers.loss_scale import leaves_steps_out
+from easyflax.train.binding import Arrays, Binding, stored_like
 from easyflax.train.compiled_loss import CompiledLoss
 from easyflax.train.objective import Named
 from easyflax.train.outputs import Outputs
@@ -86,8 +87,10 @@ class OwnSteps:
         scope = Scope(self, model, state.metrics, state.opt_state, state.counters)
         logs = scope.call("train_step", pack(batch))
         params, other = self.binding.values_in(model)
-        counters = count_step(state.counters, jnp.asarray(logs.get("loss", 0.0), jnp.float32))
-        return TrainState(params, other, scope.opt_state(), scope.packed_metrics(), counters), logs
+        params, other = stored_like(params, state.params), stored_like(other, state.other)
+        loss, opt_state = jnp.asarray(logs.get("loss", 0.0), jnp.float32), scope.opt_state()
+        counters = count_step(state.counters, loss, leaves_steps_out(opt_state))
+        return TrainState(params, other, opt_state, scope.packed_metrics(), counters), logs
 
     def evaluate(
         self, params: Arrays, other: Arrays, metrics: Packed, batch: Batch
@@ -96,14 +99,14 @@ class OwnSteps:
         model = self.binding.rebuild({**params, **other})
         scope = Scope(self, model, metrics)
         logs = scope.call("test_step", pack(batch))
-        _, after = self.binding.values_in(model)
+        after = stored_like(self.binding.values_in(model)[1], other)
         return changed(other, after), scope.packed_metrics(), logs
 
     def predict(self, params: Arrays, other: Arrays, x: Any) -> tuple[Any, Arrays]:
         """Returns what `predict_step` returns, and the variables that it changed."""
         model = self.binding.rebuild({**params, **other})
         outputs = Scope(self, model).call("predict_step", pack(Batch(x)))
-        _, after = self.binding.values_in(model)
+        after = stored_like(self.binding.values_in(model)[1], other)
         return outputs, changed(other, after)
 
     def reset(self, params: Arrays, other: Arrays) -> tuple[Arrays, Packed]:

@@ -29,11 +29,17 @@ def start_counters(step: jax.Array) -> Counters:
     return Counters(jnp.stack([step, jnp.full_like(step, -1)]), jnp.full((), jnp.nan, jnp.float32))
 
 
-def count_step(counters: Counters, loss: jax.Array) -> Counters:
-    """Returns the counters after one more step, with its `loss`."""
+def count_step(counters: Counters, loss: jax.Array, is_excused: jax.Array | bool = False) -> Counters:
+    """Returns the counters after one more step.
+
+    Args:
+        counters: before it.
+        loss: of the step.
+        is_excused: whether the loss may be NaN or infinite.
+    """
     step, first_nonfinite = counters.steps
     was_fine, is_finite = first_nonfinite < 0, jnp.isfinite(loss)
-    first_nonfinite = jnp.where(was_fine & ~is_finite, step, first_nonfinite)
+    first_nonfinite = jnp.where(was_fine & ~is_finite & ~jnp.asarray(is_excused), step, first_nonfinite)
     last_finite = jnp.where(was_fine & is_finite, loss.astype(jnp.float32), counters.last_finite)
     return Counters(jnp.stack([step + 1, first_nonfinite]), last_finite)
 

@@ -21,6 +21,7 @@ import optax
 
 from easyflax.data import Batch
 from easyflax.optimizers import loss_scale
+from easyflax.optimizers.loss_scale import leaves_steps_out
 from easyflax.train.binding import Applied, Arrays
 from easyflax.train.compiled_loss import CompiledLoss
 from easyflax.train.packing import Packed
@@ -176,7 +177,7 @@ def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[T
     key = objective.key(state.counters)
     params, opt_state, scored = descend(objective, state.params, state.other, state.opt_state, batch, key=key)
     metrics, logs = _accumulate(objective.scores, state.metrics, scored, batch)
-    counters = count_step(state.counters, scored.loss)
+    counters = count_step(state.counters, scored.loss, leaves_steps_out(opt_state))
     return TrainState(params, scored.applied.other, opt_state, metrics, counters), logs
 
 

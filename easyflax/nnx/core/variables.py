@@ -17,7 +17,9 @@ Both spellings of access work: `variable.value` and `variable[...]`, reading and
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 import jax
@@ -129,7 +131,7 @@ class Variable(ActsAsValue[A], Tracked, Generic[A]):
     def get_value(self, *, index: Any) -> Any: ...
     def get_value(self, *, index: Any = _MISSING) -> Any:
         """Returns the value, or `value[index]`, after the `on_get_value` hooks."""
-        value: Any = self._raw_value
+        value: Any = self._as_read(self._raw_value)
         if not isinstance(value, jax.Array):
             value = jax.tree.map(lambda leaf: leaf, value)  # the caller may change a container that it got
         if index is not _MISSING and not (index is ... and isinstance(value, jax.Array)):
@@ -275,6 +277,10 @@ class Variable(ActsAsValue[A], Tracked, Generic[A]):
         for hook in _hooks(self, "on_remove_axis"):
             hook(self, axis_index, axis_name)
 
+    def _as_read(self, value: A) -> A:
+        """Returns the stored value as those who compute with it see it."""
+        return value
+
     def _check_can_update(self) -> None:
         if not self._is_current():
             place = place_of(self)
@@ -297,7 +303,7 @@ class Variable(ActsAsValue[A], Tracked, Generic[A]):
             raise AttributeError(name)
         if name in self._metadata:
             return self._metadata[name]
-        return getattr(self._raw_value, name)
+        return getattr(self._as_read(self._raw_value), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("value", "raw_value"):
@@ -353,6 +359,16 @@ def _set_raw(variable: Variable[Any], value: Any) -> None:
 def _hooks(variable: Variable[Any], name: str) -> Sequence[Callable[..., Any]]:
     hooks = variable._metadata.get(name, ())
     return hooks if isinstance(hooks, (tuple, list)) else (hooks,) if hooks else ()
+
+
+def as_read(variable: Variable[Any]) -> Any:
+    """Returns the stored value without hooks, a parameter's in the dtype that it is to be read in."""
+    return variable._as_read(variable._raw_value)
+
+
+def is_half_or_single(leaf: Any) -> bool:
+    """Says whether it is an array of float32, float16 or bfloat16, which precisions are about."""
+    return isinstance(leaf, jax.Array) and leaf.dtype.name in ("float32", "float16", "bfloat16")
 
 
 def _same_aval(old: Any, new: Any) -> bool:
@@ -433,8 +449,38 @@ _register_pytree(Variable)
 # -- the kinds
 
 
+_reading_dtype: ContextVar[Any] = ContextVar("easyflax_reading_dtype", default=None)
+
+
+@contextmanager
+def reading_params_as(dtype: Any) -> Iterator[None]:
+    """Within the block, parameters of float32 or less are read in this floating dtype, stored as they are.
+
+    Those with the metadata `autocast=False` are read as they are.
+
+    Args:
+        dtype: None ends what a block around asked for.
+    """
+    token = _reading_dtype.set(dtype)
+    try:
+        yield
+    finally:
+        _reading_dtype.reset(token)
+
+
+def reading_dtype() -> Any:
+    """Returns the dtype that parameters are read in; None where they are read as they are."""
+    return _reading_dtype.get()
+
+
 class Param(Variable[A]):
     """What an optimizer changes: kernels, biases, scales, embeddings."""
+
+    def _as_read(self, value: A) -> A:
+        dtype = _reading_dtype.get()
+        if dtype is None or self._metadata.get("autocast") is False:
+            return value
+        return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_half_or_single(leaf) else leaf, value)
 
 
 class BatchStat(Variable[A]):

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs
-from easyflax.nnx.core.variables import BatchStat
+from easyflax.nnx.core.variables import BatchStat, reading_dtype
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 from easyflax.nnx.layers.moments import affine_param, moments, normalize, positive_axes, value_of
@@ -152,8 +152,11 @@ class BatchNorm(Module):
             )
         checks.check_features(self, x, self.mean.shape[0], argument="num_features", axis=self.axis)
         checks.check_mask(self, x, mask)
+        dtype = self.dtype
+        if dtype is None and reading_dtype() is not None:
+            dtype = jnp.promote_types(x.dtype, self.mean.dtype)  # the statistics stay as exact as they are
         x, mean, var, scale, bias = self.promote_dtype(
-            (x, self.mean[...], self.var[...], value_of(self.scale), value_of(self.bias)), dtype=self.dtype
+            (x, self.mean[...], self.var[...], value_of(self.scale), value_of(self.bias)), dtype=dtype
         )
         feature_axes = positive_axes(self.axis, x.ndim)
         reduction_axes = tuple(axis for axis in range(x.ndim) if axis not in feature_axes)

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from easyflax.nnx.core.naming import asking_module, describe
+from easyflax.nnx.core.variables import reading_dtype
 
 __all__ = ["PromoteDtype", "canonicalize_dtype", "promote_dtype"]
+
+_SINGLE_OR_LESS = (jnp.float32, jnp.float16, jnp.bfloat16)
 
 
 class PromoteDtype(Protocol):
@@ -24,6 +27,8 @@ class PromoteDtype(Protocol):
 
 def canonicalize_dtype(*args: ArrayLike | None, dtype: DTypeLike | None = None, inexact: bool = True) -> Any:
     """Returns `dtype`, or where it is None the dtype that `args` promote to.
+
+    Within `reading_params_as` that one takes the place of float32 and of what is shorter.
 
     Args:
         *args: arrays or scalars; `None`s do not count.
@@ -47,6 +52,9 @@ def canonicalize_dtype(*args: ArrayLike | None, dtype: DTypeLike | None = None, 
         )
         if inexact and not jnp.issubdtype(dtype, jnp.inexact):
             dtype = jnp.promote_types(jnp.float32, dtype)
+        if dtype in _SINGLE_OR_LESS:
+            dtype = reading_dtype() or dtype
+    assert dtype is not None
     if inexact and not jnp.issubdtype(dtype, jnp.inexact):
         asking = asking_module()
         raise ValueError(
@@ -69,7 +77,8 @@ def promote_dtype(
         >>> x.dtype, kernel.dtype, bias
         (dtype(bfloat16), dtype(bfloat16), None)
     """
-    if _are_of_one_dtype(args, dtype, inexact):  # as most are: promoting takes as long as tracing a product
+    # As most are, and promoting takes as long as tracing a product.
+    if reading_dtype() is None and _are_of_one_dtype(args, dtype, inexact):
         return tuple(args)  # type: ignore[arg-type]
     dtype = canonicalize_dtype(*args, dtype=dtype, inexact=inexact)
     return tuple(None if x is None else _as(x, dtype) for x in args)

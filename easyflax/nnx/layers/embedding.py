@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs
-from easyflax.nnx.core.variables import Param
+from easyflax.nnx.core.variables import Param, reading_dtype
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
 
@@ -118,8 +118,14 @@ class Embed(Module):
                 f"{checks.describe(self)}: got inputs of dtype {ids.dtype}, expected integers, the rows to "
                 "look up. Convert them first, for example with inputs.astype(int)."
             )
-        (embedding,) = self.promote_dtype((self.embedding[...],), dtype=self.dtype, inexact=False)
+        (embedding,) = self.promote_dtype((self.embedding[...],), dtype=self._lookup_dtype, inexact=False)
         return embed(ids, embedding, out_sharding=out_sharding)
+
+    @property
+    def _lookup_dtype(self) -> Any:
+        """`dtype`; None where parameters are read in another one than they are stored in, and it is that."""
+        is_read_as_it_is = reading_dtype() is None or self.dtype != self.embedding.get_raw_value().dtype
+        return self.dtype if is_read_as_it_is else None
 
     def attend(self, query: ArrayLike, out_sharding: Any = None) -> jax.Array:
         """Returns the inner product of `query` with every row, `(..., features)` to `(..., num_embeddings)`.
@@ -135,5 +141,5 @@ class Embed(Module):
         """
         embedding = self.embedding[...]
         checks.check_features(self, query, embedding.shape[1], argument="features")
-        query, embedding = self.promote_dtype((query, embedding), dtype=self.dtype)
+        query, embedding = self.promote_dtype((query, embedding), dtype=self._lookup_dtype)
         return jnp.dot(query, embedding.T, out_sharding=out_sharding)

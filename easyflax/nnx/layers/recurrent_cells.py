@@ -15,6 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from easyflax.nnx.core.module import Module
 from easyflax.nnx.core.rngs import Rngs, RngStream
+from easyflax.nnx.core.variables import reading_dtype
 from easyflax.nnx.layers import checks, initializers
 from easyflax.nnx.layers.activations import tanh
 from easyflax.nnx.layers.dtypes import PromoteDtype, promote_dtype
@@ -202,7 +203,8 @@ class HiddenStateCell(RNNCellBase):
                 "rngs=nnx.Rngs(0), also if the carry is all zeros."
             )
         init = carry_init or self.carry_init or initializers.zeros_init()
-        parts = tuple(init(stream(), shape, self.param_dtype) for _ in self.carry_names)
+        dtype = self.param_dtype if self.dtype is not None else reading_dtype() or self.param_dtype
+        parts = tuple(init(stream(), shape, dtype) for _ in self.carry_names)
         return parts[0] if len(parts) == 1 else parts
 
     def _carry_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
