@@ -130,8 +130,8 @@ class Trainer(StepMethods, StateMethods):
             weighted_metrics: likewise, but they heed sample weights.
             run_eagerly: computes step by step in Python, so that one can print values and use a debugger.
             steps_per_execution: steps of `fit` that go to the device in one dispatch. Hooks of batches, of
-                `evaluate` too, are then called once for so many, with the number of the first and of the last
-                one.
+                `evaluate` and `predict` too, are then called once for so many, with the number of the first
+                and of the last one.
             jit_compile: False is `run_eagerly=True`.
             auto_scale_loss: whether the optimizer becomes the inner one of a `LossScaleOptimizer` where the
                 precision, or the model's dtype policy, is "mixed_float16".
@@ -425,6 +425,8 @@ class Trainer(StepMethods, StateMethods):
         trained = self._ready_for(source)
         layout = self._run.compiled.engine.layout if self._run.compiled else DataParallel()
         predict, pads = self._predict_step(trained)
+        together = self._run.compiled.steps_per_execution if self._run.compiled else 1
+        options = {"pads": pads, "steps_per_execution": together}
         hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
         with (
             hooks.on_screen(),
@@ -432,7 +434,7 @@ class Trainer(StepMethods, StateMethods):
             self._live(trained.binding, layout) as live,
             live.shapes.advising_on_memory("predict"),
         ):
-            return run_prediction(live, source, num_steps, predict, hooks, interrupts, pads=pads)
+            return run_prediction(live, source, num_steps, predict, hooks, interrupts, **options)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Returns the outputs for one batch, in inference mode, as NumPy arrays; see `predict`."""

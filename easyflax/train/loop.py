@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from easyflax.data import Batch, Source, batch_rows, pad_batch
@@ -260,6 +261,7 @@ def run_prediction(
     interrupts: Interrupts,
     *,
     pads: bool,
+    steps_per_execution: int = 1,
 ) -> Any:
     """Returns the outputs for all rows of `source`, in order.
 
@@ -273,24 +275,31 @@ def run_prediction(
         callbacks: whose predict hooks are called.
         interrupts: asked after each step.
         pads: whether the last batch may be filled up to the shape of the others.
+        steps_per_execution: batches for which the hooks are called once.
     """
     callbacks.on_predict_begin()
     collected: list[Any] = []
     running: Any = None  # the newest step computes while the one before it is copied to the host
     rows = padded_rows(source, live.layout.num_devices) if pads else None
-    with closing(source.epoch(0, num_steps)) as batches:
-        for number, batch in enumerate(batches):
-            callbacks.on_predict_batch_begin(number)
-            padded = batch if rows is None else pad_batch(batch, rows)
-            outputs, changed = predict(*live.arrays(), live.put("predict", padded).x)
-            live.change(changed)
-            outputs = outputs if rows is None else _first_rows(outputs, batch_rows(batch))
-            callbacks.on_predict_batch_end(number, {"outputs": outputs})
-            if number:
+    done = 0
+    with closing(source.epoch(0, num_steps)) as reading:
+        for batches in _several(reading, steps_per_execution):
+            callbacks.on_predict_batch_begin(done)
+            found: list[Any] = []
+            for batch in batches:
+                padded = batch if rows is None else pad_batch(batch, rows)
+                outputs, changed = predict(*live.arrays(), live.put("predict", padded).x)
+                live.change(changed)
+                found.append(outputs if rows is None else _first_rows(outputs, batch_rows(batch)))
+            outputs = (
+                found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+            )
+            if done:
                 collected.append(jax.device_get(running))
-            running = outputs
+            done, running = done + len(batches), outputs
+            callbacks.on_predict_batch_end(done - 1, {"outputs": outputs})
             interrupts.check()
-    if running is None:
+    if not done:
         raise ValueError("predict: the data gave no batch, expected at least one. Check how they are made.")
     collected.append(jax.device_get(running))
     callbacks.on_predict_end()

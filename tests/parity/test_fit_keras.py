@@ -69,6 +69,12 @@ def recorder(library):
         def on_test_batch_end(self, batch, logs=None):
             self.note("test_batch_end", batch, logs)
 
+        def on_predict_batch_begin(self, batch, logs=None):
+            self.note("predict_batch_begin", batch, logs)
+
+        def on_predict_batch_end(self, batch, logs=None):
+            self.note("predict_batch_end", batch, {"outputs": np.asarray(logs["outputs"])})
+
         def on_epoch_end(self, epoch, logs=None):
             self.note("epoch_end", epoch, logs)
 
@@ -234,6 +240,18 @@ def test_several_steps_of_one_execution_are_one_call_of_the_hooks():
         ("train_batch_begin", 3),
         ("train_batch_end", 5),
     ]
+
+
+@pytest.mark.slow
+def test_predictions_of_one_execution_are_one_call_of_the_hooks():
+    def program(library, model):
+        model.compile("sgd", "mse", steps_per_execution=3)
+        record = recorder(library)
+        outputs = model.predict(X[:42], batch_size=7, verbose=0, callbacks=[record])
+        return [outputs, record.seen]
+
+    seen = in_both(mlp, program)[1]
+    assert [index for _, index, _ in seen] == [0, 2, 3, 5]
 
 
 @pytest.mark.slow
