@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,3 +189,16 @@ def test_a_layer_is_built_with_the_free_axes_of_its_input():
 def test_numbers_that_are_equal_but_of_different_types_give_different_dtypes():
     x = Input((3,), dtype="int32")
     assert [(x * factor).dtype for factor in (2, 2.0, 2)] == [np.int32, np.float32, np.int32]
+
+
+def test_calls_with_derivatives_of_their_own_can_be_given_them_after_the_first_input():
+    Input((3,))
+
+    class Fivefold(nnx.Module):
+        @nnx.custom_jvp
+        def __call__(self, x):
+            return x
+
+    call: Any = Fivefold.__call__
+    call.defjvp(lambda primals, tangents: (primals[1], 5 * tangents[1]))
+    assert float(nnx.grad(lambda x: Fivefold()(x))(3.0)) == 5

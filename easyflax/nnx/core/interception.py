@@ -59,4 +59,7 @@ def _intercepting(call: Callable[..., Any]) -> Callable[..., Any]:
         return call.__get__(self, type(self))(*args, **kwargs)  # such as one made by nnx.jit
 
     intercepting.__intercepts__ = True  # type: ignore[attr-defined]
+    for name in () if plain else dir(call):  # such as `defjvp` of one made by nnx.custom_jvp
+        if not name.startswith("_") and callable(method := getattr(call, name)):
+            setattr(intercepting, name, method)
     return intercepting
