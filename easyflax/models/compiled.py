@@ -13,7 +13,6 @@ from easyflax.data import ArraySource, Batch, Source
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
-from easyflax.metrics import Metric
 from easyflax.models.arguments import check_count, check_seed, validation_epochs
 from easyflax.models.by_structure import ByStructure
 from easyflax.optimizers import Optimizer
@@ -104,10 +103,17 @@ class Compiled:
         self.steps: CompiledSteps | None = None
         self._known = ByStructure[CompiledSteps]()
 
-    @property
-    def accumulators(self) -> list[Metric]:
-        """The metrics of loss and `compile`, the loss first; empty before data is seen."""
-        return [] if self.steps is None else list(self.steps.objective.scores.accumulators.values())
+    def run_otherwise(self, *, eager: bool | None = None, steps_per_execution: int | None = None) -> None:
+        """Changes how steps are run from the next `fit` on.
+
+        Raises:
+            ValueError: `steps_per_execution` is no integer of at least 1.
+        """
+        if eager is not None:
+            self.eager = bool(eager)
+        if steps_per_execution is not None:
+            self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "model")
+        self._known = ByStructure[CompiledSteps]()
 
     def steps_for(self, trained: Trained, batch: Batch) -> CompiledSteps:
         """Returns the steps for data like `batch`: the same ones while neither model nor data change."""

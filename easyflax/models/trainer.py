@@ -84,6 +84,24 @@ class Trainer(StepMethods, StateMethods):
         self._run.stop_training = value
 
     @property
+    def run_eagerly(self) -> bool:
+        """What `compile` was told; setting it holds from the next `fit` on."""
+        return self._compiled is not None and self._compiled.eager
+
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        self._require_compiled("run_eagerly").run_otherwise(eager=value)
+
+    @property
+    def steps_per_execution(self) -> int:
+        """What `compile` was told; setting it holds from the next `fit` on."""
+        return 1 if self._compiled is None else self._compiled.steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: int) -> None:
+        self._require_compiled("steps_per_execution").run_otherwise(steps_per_execution=value)
+
+    @property
     def history(self) -> History | None:
         """What the last `fit` returned."""
         return self._run.history

@@ -192,3 +192,31 @@ def test_optimizers_know_parameters_by_the_names_of_their_layers():
         ("dense/bias", "bias"),
         ("dense/kernel", "kernel"),
     ]
+
+
+def test_how_steps_are_run_can_be_set_after_compile():
+    seen = []
+
+    class Watched(nnx.Module):
+        def __init__(self):
+            self.inner = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            seen.append(x.shape)
+            return self.inner(x)
+
+    model = ef.Model(Watched())
+    x = np.ones((8, 3), np.float32)
+    model.compile("sgd", "mse")
+    compiled = model.fit(x, x[:, :1], batch_size=2, epochs=2, shuffle=False, verbose=0).history["loss"]
+    before = len(seen)
+    model.fit(x, x[:, :1], batch_size=2, shuffle=False, verbose=0)
+    assert (len(seen), len(compiled)) == (before, 2)  # nothing is traced anew
+    model.run_eagerly = True
+    model.fit(x, x[:, :1], batch_size=2, shuffle=False, verbose=0)
+    assert model.run_eagerly
+    assert len(seen) >= before + 4
+    with pytest.raises(ValueError, match=r"model: steps_per_execution is 0, expected an integer"):
+        model.steps_per_execution = 0
+    with pytest.raises(ef.errors.NotCompiledError, match=r"run_eagerly: the model is not compiled"):
+        ef.Model(Watched()).run_eagerly = True
