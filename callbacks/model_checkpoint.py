@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import string
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
+from easyflax.callbacks.paths import check_folder_writable
 from easyflax.checkpoint import CheckpointWriter, checkpoints_in
-from easyflax.errors import CheckpointError, unknown_name_message
+from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
 
 __all__ = ["ModelCheckpoint"]
@@ -44,8 +44,8 @@ class ModelCheckpoint(Callback):
     Raises:
         ValueError: an argument has no meaning; in `fit`, the monitor or a name in `filepath` is not in the
             logs.
-        CheckpointError: in `fit`, the folder cannot be written; said before training.
-        OSError: in `fit`, the last save failed, for example because the disk is full.
+        OSError: in `fit`, the folder cannot be written, said before training; or the last save failed, for
+            example because the disk is full.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        _check_writable(self.filepath)
+        check_folder_writable("ModelCheckpoint", _fixed_folder(self.filepath))
         self._last_batch = -1
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -176,15 +176,6 @@ def _check_count(name: str, value: Any, expected: str) -> None:
         )
 
 
-def _check_writable(filepath: str) -> None:
-    """Makes the folder in which the checkpoints will lie, and tries to write there."""
-    fixed = Path(filepath.partition("{")[0] + "_").parent if "{" in filepath else Path(filepath)
-    try:
-        fixed.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=fixed) as file:
-            file.write(b"probe")
-    except OSError as error:
-        raise CheckpointError(
-            f"ModelCheckpoint: the folder {str(fixed)!r} cannot be written ({error}), expected one that can. "
-            "Choose another filepath, or change the folder's permissions."
-        ) from error
+def _fixed_folder(filepath: str) -> Path:
+    """Returns the folder whose name does not depend on any field."""
+    return Path(filepath.partition("{")[0] + "_").parent if "{" in filepath else Path(filepath)
