@@ -25,25 +25,49 @@ if _typing.TYPE_CHECKING:
     from easyflax import models as models
     from easyflax import ops as ops
     from easyflax import optimizers as optimizers
+    from easyflax import preprocessing as preprocessing
     from easyflax import random as random
     from easyflax import regularizers as regularizers
     from easyflax import saving as saving
+    from easyflax import tree as tree
     from easyflax import utils as utils
+    from easyflax.dtype_policies import FloatDTypePolicy as FloatDTypePolicy
+    from easyflax.initializers import Initializer as Initializer
     from easyflax.layers import Input as Input
+    from easyflax.layers import InputSpec as InputSpec
     from easyflax.layers import Layer as Layer
     from easyflax.layers.dtypes import DTypePolicy as DTypePolicy
+    from easyflax.layers.operation import Operation as Operation
+    from easyflax.layers.symbolic import KerasTensor as KerasTensor
     from easyflax.layers.symbolic import apply as apply
+    from easyflax.layers.variable import Variable as Variable
+    from easyflax.losses import Loss as Loss
+    from easyflax.metrics import Metric as Metric
     from easyflax.models import Model as Model
     from easyflax.models import Sequential as Sequential
+    from easyflax.models.function import Function as Function
+    from easyflax.optimizers import Optimizer as Optimizer
+    from easyflax.regularizers import Regularizer as Regularizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DTypePolicy",
+    "FloatDTypePolicy",
+    "Function",
+    "Initializer",
     "Input",
+    "InputSpec",
+    "KerasTensor",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Operation",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
+    "Variable",
     "__version__",
     "activations",
     "apply",
@@ -66,10 +90,13 @@ __all__ = [
     "nnx",
     "ops",
     "optimizers",
+    "preprocessing",
     "random",
     "regularizers",
     "saving",
+    "tree",
     "utils",
+    "version",
 ]
 
 __getattr__, __dir__ = _lazily(
@@ -93,17 +120,35 @@ __getattr__, __dir__ = _lazily(
         "models",
         "ops",
         "optimizers",
+        "preprocessing",
         "random",
         "regularizers",
         "saving",
+        "tree",
         "utils",
     ),
     names={
         "DTypePolicy": "layers.dtypes",
+        "FloatDTypePolicy": "dtype_policies",
+        "Function": "models.function",
+        "Initializer": "initializers",
         "Input": "layers",
+        "InputSpec": "layers",
+        "KerasTensor": "layers.symbolic",
         "Layer": "layers",
+        "Loss": "losses",
+        "Metric": "metrics",
         "Model": "models",
+        "Operation": "layers.operation",
+        "Optimizer": "optimizers",
+        "Regularizer": "regularizers",
         "Sequential": "models",
+        "Variable": "layers.variable",
         "apply": "layers.symbolic",
     },
 )
+
+
+def version() -> str:
+    """Returns `__version__`."""
+    return __version__

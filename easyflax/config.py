@@ -14,10 +14,13 @@ from easyflax.layers.dtypes import set_dtype_policy as set_dtype_policy
 
 __all__ = [
     "backend",
+    "disable_traceback_filtering",
     "dtype_policy",
     "epsilon",
     "floatx",
     "image_data_format",
+    "is_traceback_filtering_enabled",
+    "set_backend",
     "set_dtype_policy",
     "set_epsilon",
     "set_floatx",
@@ -45,6 +48,24 @@ def floatx() -> str:
 def image_data_format() -> str:
     """Returns where the channels of images are, where a layer is given no `data_format`."""
     return "channels_last"
+
+
+def set_backend(backend: str) -> None:
+    """Takes `"jax"`.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    _check_fixed("backend", backend, "jax", "There is no other one here")
+
+
+def disable_traceback_filtering() -> None:
+    """Changes nothing: no line is ever left out of a traceback."""
+
+
+def is_traceback_filtering_enabled() -> bool:
+    """Returns False: no line is ever left out of a traceback."""
+    return False
 
 
 def set_epsilon(value: float) -> None:

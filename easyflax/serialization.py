@@ -13,7 +13,7 @@ import functools
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -24,12 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from easyflax.errors import unknown_name_message
+from easyflax.naming import snake_case
 
 __all__ = [
     "Configured",
     "CustomObjectScope",
     "custom_object_scope",
     "deserialize",
+    "deserializing",
     "get_by_name",
     "get_custom_objects",
     "get_registered_name",
@@ -376,13 +378,14 @@ def _make(cls: Any, config: Mapping[str, Any], custom_objects: Mapping[str, Any]
             ) from error
 
 
-def get_by_name(kind: str, spec: Any, known: Mapping[str, Any]) -> Any:
+def get_by_name(kind: str, spec: Any, known: Mapping[str, Any], listed: Iterable[str] | None = None) -> Any:
     """Returns the class or function that a name or a configuration stands for; other values as they are.
 
     Args:
         kind: what is looked for, for the message, such as `"initializer"`.
-        spec: a name, a configuration (as from `serialize`), or anything else.
+        spec: a name, whose case does not matter, a configuration (as from `serialize`), or anything else.
         known: what the names stand for.
+        listed: the names that the message lists; those of `known` by default.
 
     Raises:
         ValueError: the name is unknown.
@@ -394,7 +397,28 @@ def get_by_name(kind: str, spec: Any, known: Mapping[str, Any]) -> Any:
         return deserialize(spec)
     if not isinstance(spec, str):
         return spec
-    found = get_registered_object(spec) or known.get(spec)
-    if found is None:
-        raise ValueError(unknown_name_message(kind, spec, known))
-    return found
+    for known_as in (spec, spec.lower(), snake_case(spec)):
+        found = get_registered_object(known_as) or known.get(known_as)
+        if found is not None:
+            return found
+    raise ValueError(unknown_name_message(kind, spec, known if listed is None else listed))
+
+
+def deserializing(get: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns the `deserialize` that belongs to `get`, which finds one kind of objects."""
+
+    def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """Returns the object that was serialized, here or in Keras, with more names known than in `get`.
+
+        Args:
+            config: what `serialize` returned, or a name.
+            custom_objects: classes and functions that may be named besides the registered ones.
+
+        Raises:
+            ValueError: the name is unknown, or the configuration is that of something else.
+            TypeError: a class or function is unknown.
+        """
+        with custom_object_scope(custom_objects or {}):
+            return get(config)
+
+    return deserialize

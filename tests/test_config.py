@@ -17,6 +17,14 @@ def test_a_setting_is_fixed_and_may_be_set_to_what_it_is(setting):
     assert getattr(backend, setting)() == fixed
 
 
+def test_the_backend_is_jax_and_tracebacks_are_whole():
+    config.set_backend("jax")
+    with pytest.raises(ValueError, match="backend was to be set to 'torch', expected 'jax'"):
+        config.set_backend("torch")
+    config.disable_traceback_filtering()
+    assert not config.is_traceback_filtering_enabled()
+
+
 def test_layers_follow_the_settings():
     layer = layers.Conv2D(2, 3)
     layer(jnp.ones((1, 5, 5, 1)))

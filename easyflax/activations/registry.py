@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import easyflax.serialization as serialization
@@ -51,12 +51,4 @@ def serialize(activation: Callable[..., Any]) -> Any:
     return name if _KNOWN.get(str(name)) is activation else serialization.serialize(activation)
 
 
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Returns the activation that was serialized as `config`, with more names known than in `get`.
-
-    Raises:
-        ValueError: the name is unknown.
-        TypeError: the class is unknown.
-    """
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(config)
+deserialize = serialization.deserializing(get)

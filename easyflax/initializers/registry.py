@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from easyflax.initializers import constants, distributions
 from easyflax.initializers.base import Initializer
 from easyflax.naming import snake_case
-from easyflax.serialization import custom_object_scope, get_by_name
+from easyflax.serialization import deserializing, get_by_name
 
 __all__ = ["deserialize", "get"]
 
@@ -65,12 +65,4 @@ def get(identifier: Any) -> Callable[..., Any] | None:
     )
 
 
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Returns the initializer that was serialized as `config`, with more names known than in `get`.
-
-    Raises:
-        ValueError: the name is unknown.
-        TypeError: the class is unknown.
-    """
-    with custom_object_scope(custom_objects or {}):
-        return get(config)
+deserialize = deserializing(get)

@@ -142,6 +142,8 @@ from easyflax.layers.random_tone import RandomInvert as RandomInvert
 from easyflax.layers.random_tone import RandomPosterization as RandomPosterization
 from easyflax.layers.random_tone import RandomSharpness as RandomSharpness
 from easyflax.layers.random_tone import Solarization as Solarization
+from easyflax.layers.registry import deserialize as deserialize
+from easyflax.layers.registry import serialize as serialize
 from easyflax.layers.rescaling import Rescaling as Rescaling
 from easyflax.layers.reshaping import Flatten as Flatten
 from easyflax.layers.reshaping import Permute as Permute
@@ -317,9 +319,11 @@ __all__ = [
     "add",
     "average",
     "concatenate",
+    "deserialize",
     "dot",
     "maximum",
     "minimum",
     "multiply",
+    "serialize",
     "subtract",
 ]

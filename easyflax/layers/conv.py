@@ -11,7 +11,7 @@ import easyflax.nnx as nnx
 from easyflax import constraints, initializers, random, regularizers
 from easyflax.layers.convolution import ConvolutionLayer
 from easyflax.layers.dtypes import ComputeDtype
-from easyflax.layers.layer import attach
+from easyflax.layers.variable import attach
 from easyflax.nnx.layers.checks import describe
 
 __all__ = ["Conv1D", "Conv2D", "Conv3D", "Convolution1D", "Convolution2D", "Convolution3D"]

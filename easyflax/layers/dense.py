@@ -9,7 +9,8 @@ import jax
 import easyflax.nnx as nnx
 from easyflax import activations, constraints, initializers, random, regularizers
 from easyflax.layers.dtypes import ComputeDtype
-from easyflax.layers.layer import Layer, Shape, attach
+from easyflax.layers.layer import Layer, Shape
+from easyflax.layers.variable import attach
 from easyflax.nnx.layers import checks
 
 __all__ = ["Dense"]

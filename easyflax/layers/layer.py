@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 import easyflax.nnx as nnx
-from easyflax import activations, constraints, initializers, masks, random, regularizers
+from easyflax import activations, masks, random, regularizers
 from easyflax.errors import TraceContextError
 from easyflax.interop.flax_nnx import adapt_inside
 from easyflax.layers import abstract, showing, weight_order
@@ -39,6 +39,7 @@ from easyflax.layers.input_spec import check_inputs
 from easyflax.layers.loss_term import add_loss, loss_terms
 from easyflax.layers.metric_term import add_metric
 from easyflax.layers.precision import begins_here, call_in_precision, reading_in, running_policy
+from easyflax.layers.variable import make_variable
 from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
 from easyflax.nnx.core.naming import describe
@@ -312,19 +313,16 @@ class Layer(Weighted):
             constraint: is applied after each update, see `easyflax.constraints`.
             name: what `variable.name` says, by default the name of the attribute.
         """
-        dtype = jnp.dtype(self.variable_dtype if dtype is None else dtype)
-        if initializer is None:
-            initializer = "glorot_uniform" if jnp.issubdtype(dtype, jnp.inexact) else "zeros"
-        shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
-        resolved: Any = initializers.get(initializer)
-        make = initializers.as_init(resolved)
-        metadata: dict[str, Any] = {} if name is None else {"name": name}
-        if not autocast:
-            metadata["autocast"] = False
-        kind = nnx.Param if trainable else nnx.Variable
-        variable: Any = kind(make(random.next_key(), shape, dtype), **metadata)
-        attach(variable, regularizer=regularizer, constraint=constraint)
-        return variable
+        return make_variable(
+            shape,
+            initializer,
+            self.variable_dtype if dtype is None else dtype,
+            trainable=trainable,
+            autocast=autocast,
+            regularizer=regularizer,
+            constraint=constraint,
+            name=name,
+        )
 
     def make_rngs(self, seed: Any = None) -> nnx.Rngs:
         """Returns random streams from `seed`, an int, or from the global seed where it is None."""
@@ -479,19 +477,6 @@ def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _holds_arrays(tree: Any) -> bool:
     return any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(tree))
-
-
-def attach(variable: Any, *, regularizer: Any = None, constraint: Any = None) -> None:
-    """Has training regularize and constrain a variable: both are metadata of it.
-
-    Args:
-        variable: a parameter.
-        regularizer: see `easyflax.regularizers`, or None.
-        constraint: see `easyflax.constraints`, or None.
-    """
-    given = {"regularizer": regularizers.get(regularizer), "constraint": constraints.get(constraint)}
-    if metadata := {name: value for name, value in given.items() if value is not None}:
-        variable.set_metadata(**metadata)
 
 
 def _finishing(build: Callable[..., Any]) -> Callable[..., Any]:

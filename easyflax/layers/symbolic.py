@@ -29,7 +29,7 @@ from easyflax.layers.specs import ArraySpec
 from easyflax.naming import snake_case
 from easyflax.nnx.core.interception import intercept_calls
 
-__all__ = ["Input", "Step", "Symbolic", "apply", "name_of", "symbolic_leaves"]
+__all__ = ["Input", "KerasTensor", "Step", "Symbolic", "apply", "name_of", "symbolic_leaves"]
 
 
 @dataclass(eq=False)
@@ -66,6 +66,13 @@ class Symbolic(metaclass=_Named):
     Arithmetic, comparisons and indexing work as on arrays; for functions of arrays write
     `ef.apply(jnp.concatenate, [a, b], axis=-1)`.
 
+    Args:
+        shape: with the batch axis, None for axes of any size.
+        dtype: of the array.
+        step: the call that made it; without one it is an input, as `ef.Input` makes it.
+        mask: what is known of the mask that goes with the array, or None.
+        name: of the input.
+
     Attributes:
         shape: None for axes of any size, the first one being the batch.
         dtype: of the array.
@@ -76,8 +83,19 @@ class Symbolic(metaclass=_Named):
 
     __slots__ = ("dtype", "is_used", "mask", "shape", "step")
 
-    def __init__(self, shape: tuple[int | None, ...], dtype: Any, step: Step, mask: Any = None) -> None:
-        self.shape, self.dtype, self.step = shape, np.dtype(dtype), step
+    def __init__(
+        self,
+        shape: Any,
+        dtype: Any = "float32",
+        step: Step | None = None,
+        mask: Any = None,
+        name: str | None = None,
+    ) -> None:
+        if step is None:
+            layer = InputLayer(batch_shape=shape, dtype=dtype, name=name)
+            step = _input_step(layer)
+            step.outputs = self
+        self.shape, self.dtype, self.step = tuple(shape), np.dtype(dtype), step
         self.mask = mask
         self.is_used = False
 
@@ -145,6 +163,8 @@ def _operator(function: Callable[..., Any]) -> tuple[Any, Any]:
     return forward, reflected
 
 
+KerasTensor = Symbolic  # its name in Keras
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"):
     _forward, _reflected = _operator(getattr(operator, _name))
     setattr(Symbolic, f"__{_name.rstrip('_')}__", _forward)
@@ -191,11 +211,17 @@ def input_of(layer: InputLayer) -> Symbolic:
     """Returns the symbolic value of an input layer, the same at each call."""
     calls = getattr(layer, "_symbolic_calls", None)
     if not calls:
-        intercept_calls(nnx.Module)
-        step = Step(layer, (), {})
+        step = _input_step(layer)
         step.outputs = Symbolic(layer.batch_shape, layer.dtype, step)
-        calls = _remember(layer, step)
+        return step.outputs
     return calls[0].outputs
+
+
+def _input_step(layer: InputLayer) -> Step:
+    intercept_calls(nnx.Module)
+    step = Step(layer, (), {})
+    _remember(layer, step)
+    return step
 
 
 def apply(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

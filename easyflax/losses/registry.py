@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import easyflax.serialization as serialization
-from easyflax.errors import unknown_name_message
 from easyflax.losses import (
     binary,
     categorical,
@@ -81,10 +80,7 @@ def get(identifier: Any) -> Any:
 
 
 def _found(identifier: Any) -> Any:
-    if isinstance(identifier, str):
-        identifier = _by_name(identifier)
-    elif isinstance(identifier, Mapping):
-        identifier = serialization.get_by_name("loss", identifier, _KNOWN)
+    identifier = serialization.get_by_name("loss", identifier, _KNOWN, [*_FUNCTIONS, *_BY_SHAPE])
     if isinstance(identifier, type) and callable(identifier):
         identifier = identifier()
     if callable(identifier):
@@ -140,41 +136,12 @@ def as_loss(spec: Any, *, output_shape: Shape | None = None, y_shape: Shape | No
     return loss
 
 
-def serialize(loss: Any) -> Any:
-    """Returns a loss or a function with a name as plain values, from which `deserialize` makes it again.
-
-    Raises:
-        TypeError: a function has no name.
-    """
-    return serialization.serialize(loss)
-
-
-def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Returns the loss or function that was serialized, with more names known than in `get`.
-
-    Args:
-        name: what `serialize`, here or in Keras, returned, or a name.
-        custom_objects: classes and functions that may be named besides the registered ones.
-
-    Raises:
-        ValueError: the name is unknown.
-        TypeError: a class or function is unknown.
-    """
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(name)
+serialize = serialization.serialize
+deserialize = serialization.deserializing(get)
 
 
 def _is_by_shape(spec: Any) -> bool:
     return isinstance(spec, str) and spec.lower() in _BY_SHAPE
-
-
-def _by_name(name: str) -> Any:
-    """Returns the class or function of a name, whose case does not matter."""
-    for known_as in (name, name.lower(), snake_case(name)):
-        found = serialization.get_registered_object(known_as) or _KNOWN.get(known_as)
-        if found is not None:
-            return found
-    raise ValueError(unknown_name_message("loss", name, [*_FUNCTIONS, *_BY_SHAPE]))
 
 
 def _crossentropy(output_shape: Shape | None, y_shape: Shape | None) -> Callable[..., Any]:

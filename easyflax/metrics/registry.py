@@ -8,7 +8,6 @@ from typing import Any
 import easyflax.losses as losses
 import easyflax.nnx as nnx
 import easyflax.serialization as serialization
-from easyflax.errors import unknown_name_message
 from easyflax.losses.base import Loss
 from easyflax.losses.shapes import Shape
 from easyflax.metrics import (
@@ -73,6 +72,8 @@ _KNOWN: dict[str, type[Metric]] = (
     | _SHORT_NAMES
 )
 _BY_SHAPE = ("accuracy", "acc", "top_k", "crossentropy", "ce")
+_OF_LOSSES: dict[str, Any] = dict.fromkeys(losses.known_names(), losses.as_loss)
+_LISTED = {snake_case(cls.__name__) for cls in _CLASSES} | {*_SHORT_NAMES, *_BY_SHAPE, *_OF_LOSSES}
 
 
 def check(spec: Any) -> None:
@@ -152,28 +153,8 @@ def get(
     return LossMetric(identifier) if isinstance(identifier, Loss) else FunctionMetric(identifier)
 
 
-def serialize(metric: Any) -> Any:
-    """Returns a metric or a function with a name as plain values, from which `deserialize` makes it again.
-
-    Raises:
-        TypeError: a function has no name.
-    """
-    return serialization.serialize(metric)
-
-
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Returns the metric or function that was serialized, not what it had accumulated.
-
-    Args:
-        config: what `serialize`, here or in Keras, returned, or a name.
-        custom_objects: classes and functions that may be named besides the registered ones.
-
-    Raises:
-        ValueError: the name is unknown.
-        TypeError: a class or function is unknown.
-    """
-    with serialization.custom_object_scope(custom_objects or {}):
-        return get(config)
+serialize = serialization.serialize
+deserialize = serialization.deserializing(get)
 
 
 def _named(name: str, reads_logits: bool) -> Any:
@@ -202,18 +183,8 @@ _READ_LOGITS = (
 
 def _by_name(name: str) -> Any:
     """Returns the class, function or loss of a name, whose case does not matter."""
-    for known_as in (name, name.lower(), snake_case(name)):
-        found = serialization.get_registered_object(known_as) or _KNOWN.get(known_as)
-        if found is not None:
-            return found
-    if {name.lower(), snake_case(name)} & set(losses.known_names()):
-        return losses.as_loss(name)
-    known = {snake_case(cls.__name__) for cls in _CLASSES} | {
-        *_SHORT_NAMES,
-        *_BY_SHAPE,
-        *losses.known_names(),
-    }
-    raise ValueError(unknown_name_message("metric", name, known))
+    found = serialization.get_by_name("metric", name, _OF_LOSSES | _KNOWN, _LISTED)
+    return losses.as_loss(name) if found is losses.as_loss else found
 
 
 def _by_shape(name: str, output_shape: Shape, y_shape: Shape, reads_logits: bool) -> Metric | None:

@@ -48,24 +48,20 @@ def get(spec: OptimizerSpec) -> Optimizer:
         >>> get("sgd").learning_rate
         0.01
     """
-    if isinstance(spec, str):
-        custom = serialization.get_registered_object(spec)
-        if custom is None and spec.lower() not in _BY_NAME:
-            raise ValueError(unknown_name_message("optimizer", spec, _BY_NAME))
-        return (custom or _BY_NAME[spec.lower()])()
-    if isinstance(spec, type) and issubclass(spec, Optimizer):
-        return spec()
-    if isinstance(spec, Optimizer):
-        return spec
-    if isinstance(spec, Mapping):
-        return deserialize(spec)
-    if hasattr(spec, "init") and hasattr(spec, "update"):
-        return OptaxOptimizer(spec)
+    found: Any = serialization.get_by_name("optimizer", spec, _BY_NAME) if isinstance(spec, str) else spec
+    if isinstance(found, type) and issubclass(found, Optimizer):
+        return found()
+    if isinstance(found, Optimizer):
+        return found
+    if isinstance(found, Mapping):
+        return deserialize(found)
+    if hasattr(found, "init") and hasattr(found, "update"):
+        return OptaxOptimizer(found)  # pyright: ignore[reportArgumentType]
     advice = (
-        "Call it first, as in optax.adam(0.001)." if callable(spec) else "Pass for example optimizer='adam'."
+        "Call it first, as in optax.adam(0.001)." if callable(found) else "Pass for example optimizer='adam'."
     )
     raise TypeError(
-        f"An optimizer was given as {getattr(spec, '__name__', type(spec).__name__)}, expected a name, an "
+        f"An optimizer was given as {getattr(found, '__name__', type(found).__name__)}, expected a name, an "
         f"ef.optimizers object or an optax transformation. {advice}"
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from easyflax.naming import snake_case
 from easyflax.regularizers import regularizers
-from easyflax.serialization import custom_object_scope, get_by_name
+from easyflax.serialization import deserializing, get_by_name
 
 __all__ = ["deserialize", "get"]
 
@@ -46,12 +46,4 @@ def get(identifier: Any) -> Callable[[Any], Any] | None:
     )
 
 
-def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """Returns the regularizer that was serialized as `config`, with more names known than in `get`.
-
-    Raises:
-        ValueError: the name is unknown.
-        TypeError: the class is unknown.
-    """
-    with custom_object_scope(custom_objects or {}):
-        return get(config)
+deserialize = deserializing(get)
