@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from easyflax.callbacks.csv_logger import CSVLogger as CSVLogger
 from easyflax.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from easyflax.callbacks.gradient_accumulation import GradientAccumulation as GradientAccumulation
+from easyflax.callbacks.hooks import on_batch_begin as on_batch_begin
+from easyflax.callbacks.hooks import on_batch_end as on_batch_end
+from easyflax.callbacks.hooks import on_epoch_begin as on_epoch_begin
+from easyflax.callbacks.hooks import on_epoch_end as on_epoch_end
+from easyflax.callbacks.hooks import on_exception as on_exception
+from easyflax.callbacks.hooks import on_predict_batch_begin as on_predict_batch_begin
+from easyflax.callbacks.hooks import on_predict_batch_end as on_predict_batch_end
+from easyflax.callbacks.hooks import on_predict_begin as on_predict_begin
+from easyflax.callbacks.hooks import on_predict_end as on_predict_end
+from easyflax.callbacks.hooks import on_test_batch_begin as on_test_batch_begin
+from easyflax.callbacks.hooks import on_test_batch_end as on_test_batch_end
+from easyflax.callbacks.hooks import on_test_begin as on_test_begin
+from easyflax.callbacks.hooks import on_test_end as on_test_end
+from easyflax.callbacks.hooks import on_train_batch_begin as on_train_batch_begin
+from easyflax.callbacks.hooks import on_train_batch_end as on_train_batch_end
+from easyflax.callbacks.hooks import on_train_begin as on_train_begin
+from easyflax.callbacks.hooks import on_train_end as on_train_end
 from easyflax.callbacks.json_logger import JSONLogger as JSONLogger
 from easyflax.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
+from easyflax.train.additions import StepAddition as StepAddition
+from easyflax.train.additions import Update as Update
 from easyflax.train.callback import Callback as Callback
 from easyflax.train.callback_list import CallbackList as CallbackList
 from easyflax.train.history import History as History
+from easyflax.train.plan import Plan as Plan
 from easyflax.train.progress import Progress as ProgbarLogger
 
 __all__ = [
@@ -18,10 +39,31 @@ __all__ = [
     "Callback",
     "CallbackList",
     "EarlyStopping",
+    "GradientAccumulation",
     "History",
     "JSONLogger",
     "LambdaCallback",
     "ModelCheckpoint",
+    "Plan",
     "ProgbarLogger",
     "RemoteMonitor",
+    "StepAddition",
+    "Update",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_epoch_begin",
+    "on_epoch_end",
+    "on_exception",
+    "on_predict_batch_begin",
+    "on_predict_batch_end",
+    "on_predict_begin",
+    "on_predict_end",
+    "on_test_batch_begin",
+    "on_test_batch_end",
+    "on_test_begin",
+    "on_test_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_train_begin",
+    "on_train_end",
 ]

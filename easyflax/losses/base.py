@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import easyflax.serialization as serialization
-from easyflax.losses.reduction import MEAN, Reduction, check_reduction, reduce_values
+from easyflax.losses.reduction import MEAN, Reduction, check_reduction, divisor, reduce_values
 from easyflax.losses.shapes import Shape, align, as_numbers, check_same_shape, same_rank
 from easyflax.masks import mask_of
 from easyflax.naming import snake_case
@@ -161,6 +161,24 @@ class Loss:
             rows=mask,
         )
         return result if self._dtype is None else result.astype(self._dtype)
+
+    def divisor(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> jax.Array | None:
+        """Returns the number that the mean over a batch divides by, float32 `()`; 1 if nothing is divided.
+
+        None if the loss says one number for the batch, so that nobody knows.
+
+        Args:
+            y_true: labels.
+            y_pred: outputs of the model.
+            sample_weight: as in a call.
+        """
+        if self.reduction == "sum":
+            return jnp.ones((), jnp.float32)
+        values, own_mask = self._values_and_mask(y_true, y_pred)
+        if values.ndim == 0:
+            return None
+        masks = [found for found in (mask_of(y_pred), own_mask) if found is not None]
+        return divisor(self.name, values, self.reduction, sample_weight=sample_weight, masks=masks)
 
     def _values_and_mask(self, y_true: Any, y_pred: Any) -> tuple[jax.Array, Any]:
         """Returns the values and the mask that `call` attached to them, or None."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["MEAN", "Reduction", "check_reduction", "reduce_values"]
+__all__ = ["MEAN", "Reduction", "check_reduction", "divisor", "reduce_values"]
 
 Reduction = str | None
 
@@ -52,6 +52,31 @@ def reduce_values(
     """
     if sample_weight is None and rows is None and (not masks or values.ndim == 0):
         return _unweighted(values, reduction)
+    valid, weight = _counted(name, values, sample_weight, masks, rows)
+    # `where`, not only a product: what stands in a padding row may be infinite.
+    weighted = jnp.where(weight == 0, 0, values * weight)
+    if reduction in (None, "none", "sum"):
+        return weighted.sum() if reduction == "sum" else weighted
+    count = _count(values, reduction, valid, weight)
+    return jnp.where(count == 0, 0, weighted.sum() / jnp.where(count == 0, 1, count))
+
+
+def divisor(
+    name: str,
+    values: jax.Array,
+    reduction: Reduction,
+    *,
+    sample_weight: Any = None,
+    masks: Sequence[Any] = (),
+) -> jax.Array:
+    """Returns what `reduce_values` divides by for a mean over these values, float32 `()`."""
+    return _count(values, reduction, *_counted(name, values, sample_weight, masks, None)).astype(jnp.float32)
+
+
+def _counted(
+    name: str, values: jax.Array, sample_weight: Any, masks: Sequence[Any], rows: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Returns which values count, and how much."""
     valid = jnp.ones((1,) * values.ndim, bool)
     for what, mask in [("mask", rows), *(("mask of the outputs", mask) for mask in masks)]:
         if mask is not None:
@@ -60,13 +85,12 @@ def reduce_values(
     if sample_weight is not None:
         sample_weight = jnp.asarray(sample_weight, values.dtype)
         weight = weight * _expand(name, "sample_weight", sample_weight, values.shape)
-    # `where`, not only a product: what stands in a padding row may be infinite.
-    weighted = jnp.where(weight == 0, 0, values * weight)
-    if reduction in (None, "none", "sum"):
-        return weighted.sum() if reduction == "sum" else weighted
+    return valid, weight
+
+
+def _count(values: jax.Array, reduction: Reduction, valid: jax.Array, weight: jax.Array) -> jax.Array:
     counted = weight if reduction == "mean_with_sample_weight" else valid.astype(values.dtype)
-    count = jnp.broadcast_to(counted, values.shape).sum()
-    return jnp.where(count == 0, 0, weighted.sum() / jnp.where(count == 0, 1, count))
+    return jnp.broadcast_to(counted, values.shape).sum()
 
 
 def _unweighted(values: jax.Array, reduction: Reduction) -> jax.Array:

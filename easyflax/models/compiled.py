@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from easyflax.data import ArraySource, Batch, Source
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
-from easyflax.models.arguments import check_count, check_seed, validation_epochs
+from easyflax.models.arguments import check_count, check_seed
 from easyflax.models.by_structure import ByStructure
 from easyflax.optimizers import Optimizer
 from easyflax.train.binding import Binding
@@ -21,7 +21,6 @@ from easyflax.train.compiled_loss import LossSpec
 from easyflax.train.compiled_metrics import MetricsSpec
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.engine import Engine
-from easyflax.train.loop import Validation
 from easyflax.train.objective import Named, build_objective, objective_without_outputs
 from easyflax.train.own_steps import OwnSteps
 from easyflax.train.step import Objective
@@ -58,6 +57,7 @@ class Compiled:
         weighted_metrics: likewise.
         eager: whether nothing is compiled.
         steps_per_execution: steps of one dispatch.
+        gradient_accumulation_steps: how many batches make one update.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
 
@@ -68,6 +68,7 @@ class Compiled:
         optimizer: of the model.
         precision: what layers compute in that were given no dtype; None leaves each to its own.
         loss: as given.
+        accumulation: how many batches make an update, by the first epoch that holds for; see `Plan`.
         engine: runs the steps and keeps the optimizer state.
         steps: those that ran last, None before data is seen.
     """
@@ -83,6 +84,7 @@ class Compiled:
         weighted_metrics: Any = None,
         eager: bool = False,
         steps_per_execution: int = 1,
+        gradient_accumulation_steps: int = 1,
         seed: int = 0,
         distribution: DataParallel | None = None,
     ):
@@ -92,6 +94,8 @@ class Compiled:
         self.seed = check_seed(seed)
         self.eager = eager
         self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "compile")
+        batches = check_count("gradient_accumulation_steps", gradient_accumulation_steps, 1, "compile")
+        self.accumulation = {0: batches} if batches > 1 else {}
         self.engine = Engine(self.optimizer, distribution or DataParallel())
         self.named = Named(
             LossSpec.of(loss, loss_weights),
@@ -190,13 +194,6 @@ class Compiled:
         if steps.own is None:
             steps.objective.check_labels(source.data if isinstance(source, ArraySource) else batch)
         return steps
-
-    def validation(
-        self, trained: Trained, source: Source, num_steps: int | None, freq: int | Collection[int]
-    ) -> Validation:
-        """Returns how a fit validates on `source`."""
-        steps = self.steps_on(trained, source, "validation_data: y")
-        return Validation(source, num_steps, steps, validation_epochs(freq))
 
 
 def _check_targets(named: Named, batch: Batch, y_name: str) -> None:

@@ -21,8 +21,9 @@ from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.children import Children, named_layers
 from easyflax.models.graph import Graph
 from easyflax.models.measures import specs_of_rows, with_free_rows
+from easyflax.models.run import Run
 from easyflax.models.summary import print_summary
-from easyflax.models.trainer import Run, Trainer
+from easyflax.models.trainer import Trainer
 from easyflax.naming import snake_case
 
 __all__ = ["Model"]

@@ -29,8 +29,8 @@ class OptimizerHome:
 
     @property
     def iterations(self) -> int:
-        """Steps done since the model was compiled."""
-        return self._engine.steps_done
+        """Updates done since the model was compiled."""
+        return self._engine.updates_done
 
     def opt_state(self) -> Any:
         """Returns the optimizer's state; in a fit the next step deletes its arrays."""

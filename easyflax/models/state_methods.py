@@ -86,7 +86,7 @@ class StateMethods:
 
         Returns:
             `{"params": {path: array}, "other": {path: array}}`, frozen parameters among the params, and
-            `"opt_state"` and `"counters": {"step": int32}`.
+            `"opt_state"` and `"counters": {"step": int32, "updates": int32}`.
 
         Raises:
             NotCompiledError: without `weights_only`, `compile` was not called.
@@ -102,7 +102,8 @@ class StateMethods:
             return state
         engine = self._require_compiled("get_state").engine
         state["opt_state"] = engine.layout.copy_home(engine.opt_state(binding))
-        state["counters"] = {"step": jnp.asarray(engine.steps_done, jnp.int32)}
+        counts = {"step": engine.steps_done, "updates": engine.updates_done}
+        state["counters"] = {name: jnp.asarray(count, jnp.int32) for name, count in counts.items()}
         return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -117,6 +118,7 @@ class StateMethods:
             engine = self._require_compiled("set_state").engine
             engine.set_opt_state(state["opt_state"], binding)
             engine.steps_done = int(state["counters"]["step"])
+            engine.updates_done = int(state["counters"]["updates"])
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.

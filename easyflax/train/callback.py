@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from easyflax.train.plan import Plan
+
 
 class Callback:
     """Override the hooks you need; those you leave alone cost nothing.
@@ -23,6 +25,7 @@ class Callback:
         model: the model being trained. Its weights are up to date whenever a hook runs, and what a hook
             changes, weights or learning rate, holds from the next step on.
         params: `verbose`, `epochs` and `steps` (an epoch; None if unknown) of the running call, by name.
+        plan: of the running fit, as all callbacks left it; None before.
         validates: whether the running fit validates, if not after every epoch.
 
     Examples:
@@ -32,6 +35,7 @@ class Callback:
     """
 
     validates = False
+    plan: Plan | None = None
 
     def __init__(self) -> None:
         self.model: Any = None  # easyflax.Model; models import train, so the type cannot be named here
@@ -44,6 +48,30 @@ class Callback:
     def set_params(self, params: dict[str, Any]) -> None:
         """Receives `params` before the first hook."""
         self.params = params
+
+    def configure(self, plan: Plan) -> Plan:
+        """Returns what `fit` is to do; called once, after `set_model`, before anything is compiled.
+
+        Args:
+            plan: the data, epochs, and what the compiled step does besides; as the callbacks before this one
+                left it. Return it, or another one made by `dataclasses.replace(plan, ...)` or `plan.adding`.
+        """
+        return plan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what this callback needs to go on where it is, if the run is resumed from a checkpoint.
+
+        Returns:
+            numbers, strings, lists and dicts by string of them, and arrays.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Sets what `state_dict` returned; called after `on_train_begin` of a run that is resumed.
+
+        Args:
+            state: numbers may come back as NumPy scalars.
+        """
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Called once at the start of `fit`."""

@@ -8,9 +8,11 @@ from contextlib import ExitStack, contextmanager
 from inspect import Parameter
 from typing import Any
 
+from easyflax.errors import NonFiniteLossError
 from easyflax.train.callback import Callback
 from easyflax.train.history import History
 from easyflax.train.logs import BatchLogs, plain_logs
+from easyflax.train.plan import Plan, checked_plan
 from easyflax.train.progress import Progress
 
 Callbacks = Callback | Iterable[Any] | None
@@ -63,6 +65,7 @@ class CallbackList(Callback):
         super().__init__()
         self.callbacks = list_of_callbacks(callbacks)
         self._heard: dict[str, tuple[Callable[..., None], ...]] = {}
+        self._epoch: int | None = None  # that runs
         if add_history and self.history is None:
             self.callbacks.append(History())
         if add_progbar and not any(isinstance(callback, Progress) for callback in self.callbacks):
@@ -113,6 +116,18 @@ class CallbackList(Callback):
         """Says whether any callback overrides the hook."""
         return bool(self._hooks(name))
 
+    def configure(self, plan: Plan) -> Plan:
+        """Returns what the callbacks, one after the other, make of the plan of a fit.
+
+        Raises:
+            TypeError: one of them returns something else.
+        """
+        for callback in self.callbacks:
+            plan = checked_plan(callback.configure(plan), callback)
+        for callback in self.callbacks:
+            callback.plan = plan
+        return plan
+
     @contextmanager
     def on_screen(self) -> Iterator[None]:
         """Lets what is printed in the block stand above the progress; ends the progress however it ends."""
@@ -151,6 +166,7 @@ class CallbackList(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Calls the hook of all callbacks."""
+        self._epoch = epoch
         self._call("on_epoch_begin", logs, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -203,28 +219,50 @@ class CallbackList(Callback):
 
     def on_predict_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Calls the hook of all callbacks; the outputs in the logs stay as they are."""
-        for hook in self._hooks("on_predict_batch_end"):
-            hook(batch, logs)
+        hooks = self._hooks("on_predict_batch_end")
+        self._call_all("on_predict_batch_end", hooks, batch, logs)
 
     def _call(self, name: str, logs: Logs, *args: Any) -> None:
         hooks = self._hooks(name)
-        shared = plain_logs(logs) if hooks else {}
-        for hook in hooks:
-            hook(*args, shared)
+        if hooks:
+            self._call_all(name, hooks, *args, plain_logs(logs))
 
     def _call_for_batch(self, name: str, batch: int, logs: Logs) -> None:
         hooks = self._hooks(name)
-        if not hooks:
-            return
-        shared = logs if isinstance(logs, BatchLogs) else plain_logs(logs)
-        for hook in hooks:
-            hook(batch, shared)
+        if hooks:
+            shared = logs if isinstance(logs, BatchLogs) else plain_logs(logs)
+            self._call_all(name, hooks, batch, shared)
+
+    def _call_all(self, name: str, hooks: tuple[Callable[..., None], ...], *args: Any) -> None:
+        called = 0
+        try:
+            for hook in hooks:
+                hook(*args)
+                called += 1
+        except NonFiniteLossError:  # says all itself, and whoever reads logs may be the one to find it
+            raise
+        except Exception as error:
+            callback = self._overriding(name)[called]
+            error.add_note(
+                f"Raised by the callback {type(callback).__name__} in {name}{self._place(name, args)}."
+            )
+            raise
+
+    def _place(self, name: str, args: tuple[Any, ...]) -> str:
+        """Says where in the run a hook was called."""
+        if "_epoch_" in name:
+            return f" of epoch {args[0] + 1}"
+        epoch = f" of epoch {self._epoch + 1}" if "train_batch" in name and self._epoch is not None else ""
+        return f", batch {args[0] + 1}{epoch}" if "_batch_" in name else epoch
 
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
         if name not in self._heard:
-            found = [getattr(callback, name) for callback in self.callbacks if overrides(callback, name)]
+            found = [getattr(callback, name) for callback in self._overriding(name)]
             self._heard[name] = tuple(map(_with_logs_second, found) if "_batch_" in name else found)
         return self._heard[name]
+
+    def _overriding(self, name: str) -> list[Callback]:
+        return [callback for callback in self.callbacks if overrides(callback, name)]
 
 
 def _with_logs_second(hook: Callable[..., None]) -> Callable[..., None]:
@@ -247,8 +285,20 @@ def overrides(callback: Callback, name: str) -> bool:
 
 
 def list_of_callbacks(callbacks: Callbacks) -> list[Callback]:
-    """Returns `callbacks` as a flat list, checked."""
-    return [] if callbacks is None else _flat(callbacks)
+    """Returns `callbacks` as a flat list, checked.
+
+    Raises:
+        TypeError: an entry is no `Callback`.
+        ValueError: one object stands in it twice.
+    """
+    flat = [] if callbacks is None else _flat(callbacks)
+    for number, callback in enumerate(flat):
+        if any(callback is other for other in flat[:number]):
+            raise ValueError(
+                f"callbacks holds the same {type(callback).__name__} object twice, expected each once, since "
+                "its hooks would run twice. Leave one out, or make two objects."
+            )
+    return flat
 
 
 def _flat(callbacks: Any) -> list[Callback]:

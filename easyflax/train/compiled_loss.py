@@ -81,6 +81,24 @@ class CompiledLoss:
             values.append(value)
         return total, dict(zip(self.log_names, values, strict=False))
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss of two batches together is the sum of their losses."""
+        return bool(self.parts) and all(part.loss.reduction == "sum" for part in self.parts)
+
+    def weight_of(self, y: Any, y_pred: Any, sample_weight: Any = None) -> jax.Array | None:
+        """Returns what a batch counts for in the loss of several batches together, float32 `()`.
+
+        None stands for its number of rows, also where several outputs divide by different numbers, so that
+        no one number would do.
+        """
+        if self.is_sum:
+            return jnp.ones((), jnp.float32)
+        if len(self.parts) != 1:
+            return None
+        ((part, targets, outputs, weight),) = self._chosen(y, y_pred, sample_weight)
+        return part.loss.divisor(targets, outputs, weight)
+
     def is_row_wise(self, y: Any, y_pred: Any) -> bool:
         """Returns whether all parts value rows, so that some can be left out; computes nothing.
 

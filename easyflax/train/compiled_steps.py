@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,16 @@ from easyflax.data import Batch
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
+from easyflax.train.accumulation import PENDING, no_gradients
+from easyflax.train.additions import StepShape, start_additions
 from easyflax.train.binding import Arrays
 from easyflax.train.own_steps import OwnSteps, log_packing
 from easyflax.train.packing import Packed, Packing
 from easyflax.train.specs import specs
 from easyflax.train.state import TrainState, start_counters
-from easyflax.train.step import Objective, eval_step, train_step
+from easyflax.train.step import Objective, accumulate_step, apply_step, eval_step, train_step
 
-__all__ = ["CompiledSteps", "in_precision"]
+__all__ = ["CompiledSteps", "TrainingSteps", "in_precision"]
 
 
 class CompiledSteps:
@@ -37,8 +40,6 @@ class CompiledSteps:
         precision: what layers compute in that were given no dtype; None leaves each to its own.
 
     Attributes:
-        train: `(state, batch) -> (state, packed logs)`.
-        train_many: `(state, batches) -> (state, packed logs)`, for several batches of one shape.
         evaluate: `(params, other, metrics, batch) -> (changed, metrics, packed logs)`.
         fresh_metrics: `() -> ` empty accumulators.
         start_counters: see there.
@@ -61,20 +62,51 @@ class CompiledSteps:
         self.uses_optimizer = uses_optimizer
         self.steps_per_execution = steps_per_execution
         self._packings: dict[str, Packing] = {}
-        train: Callable[..., Any] = partial(train_step, objective)
+        self._layout = layout
+        self._precision = precision
+        self._training: dict[StepShape, TrainingSteps] = {}
         evaluate: Callable[..., Any] = partial(eval_step, objective)
         if own is not None:
-            train, evaluate = self._packed("train", own.train), self._packed("evaluate", own.evaluate)
-            self._reset = _made(own.reset, layout, eager=eager)
-        train, evaluate = in_precision(precision, train), in_precision(precision, evaluate)
-        self.train = _made(train, layout, eager=eager, donate_argnums=(0,))
-        self.train_many = _made(partial(_one_after_another, train), layout, eager=eager, donate_argnums=(0,))
-        self.evaluate = _made(evaluate, layout, eager=eager, donate_argnums=(2,))
+            evaluate = self._packed("evaluate", own.evaluate)
+            self._reset = self._made(own.reset)
+        self.evaluate = self._made(in_precision(precision, evaluate), donate_argnums=(2,))
         self.fresh_metrics = layout.jit(objective.scores.fresh)
         self.start_counters = layout.jit(start_counters)
 
+    def training(self, shape: StepShape) -> TrainingSteps:
+        """Returns the training steps for what callbacks made of them: the same ones for the same shape.
+
+        Raises:
+            ValueError: gradients are to be accumulated, and the model's own `train_step` uses them itself.
+        """
+        if shape not in self._training:
+            self._training[shape] = self._new_training(shape)
+        return self._training[shape]
+
+    def _new_training(self, shape: StepShape) -> TrainingSteps:
+        objective = replace(self.objective, shape=shape)
+        own = None if self.own is None else replace(self.own, objective=objective)
+        if shape.accumulates and own is not None and "train_step" in own.overridden:
+            raise ValueError(
+                "fit: gradients are to be accumulated, and the model has a train_step of its own, which "
+                "updates by itself; expected the train_step that fit has anyway. Leave accumulation out, or "
+                "give the optimizer gradient_accumulation_steps."
+            )
+        step: Callable[..., Any] = partial(accumulate_step if shape.accumulates else train_step, objective)
+        if own is not None:
+            step = self._packed("train", own.accumulate if shape.accumulates else own.train)
+        step = in_precision(self._precision, step)
+        apply = partial(apply_step, objective) if shape.accumulates else None
+        return TrainingSteps(
+            shape,
+            step=self._made(step, donate_argnums=(0,)),
+            many=self._made(partial(_one_after_another, step, apply), donate_argnums=(0,)),
+            apply=None if apply is None else self._made(apply, donate_argnums=(0,)),
+            start=self._layout.jit(partial(_start, shape)),
+        )
+
     def are_one_dispatch(self, batches: Sequence[Batch]) -> bool:
-        """Says whether `train_many` takes these batches; else `train` takes one after the other."""
+        """Says whether `TrainingSteps.many` takes these batches; else `step` takes one after the other."""
         if self.eager or not 1 < len(batches) == self.steps_per_execution:
             return False
         first, *others = (jax.tree.map(jnp.shape, batch) for batch in batches)
@@ -88,6 +120,9 @@ class CompiledSteps:
         """Returns the variables that change between two epochs, and empty accumulators."""
         return ({}, self.fresh_metrics()) if self.own is None else self._reset(params, other)
 
+    def _made(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
+        return function if self.eager else self._layout.jit(function, donate_argnums=donate_argnums)
+
     def _packed(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a step whose last result, a dict of logs, is packed; how is noted when it is traced."""
 
@@ -99,12 +134,48 @@ class CompiledSteps:
         return packed
 
 
+@dataclass(frozen=True)
+class TrainingSteps:
+    """The training steps of one shape, jitted.
+
+    Attributes:
+        shape: what callbacks made of them.
+        step: `(state, batch) -> (state, packed logs)`.
+        many: `(state, batches, are_last) -> (state, packed logs)`, for several batches of one shape;
+            `are_last`, a bool for each, say after which the gradients that wait are applied.
+        apply: `state -> state`, applies the gradients that wait; None where each step does.
+        start: `params -> states of the additions`, and of the gradients that wait.
+    """
+
+    shape: StepShape
+    step: Callable[..., Any]
+    many: Callable[..., Any]
+    apply: Callable[[TrainState], TrainState] | None
+    start: Callable[[Arrays], dict[str, Any]]
+
+
+def _start(shape: StepShape, params: Arrays) -> dict[str, Any]:
+    pending = {PENDING: no_gradients(params)} if shape.accumulates else {}
+    return {**start_additions(shape.additions, params), **pending}
+
+
 def _one_after_another(
-    train: Callable[..., Any], state: TrainState, batches: Sequence[Batch]
+    step: Callable[..., Any],
+    apply: Callable[[TrainState], TrainState] | None,
+    state: TrainState,
+    batches: Sequence[Batch],
+    are_last: Any,
 ) -> tuple[TrainState, Packed]:
     """Does several steps in one dispatch; returns the state, and the logs of the last one."""
+
+    def one(state: TrainState, given: tuple[Batch, jax.Array]) -> tuple[TrainState, Packed]:
+        state, logs = step(state, given[0])
+        if apply is not None:
+            state = jax.lax.cond(given[1], apply, lambda state: state, state)
+        return state, logs
+
     stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *batches)
-    state, logs = jax.lax.scan(train, state, stacked)
+    state, logs = jax.lax.scan(one, state, (stacked, are_last))
     return state, jax.tree.map(lambda array: array[-1], logs)
 
 
@@ -117,13 +188,3 @@ def in_precision(precision: DTypePolicy | None, function: Callable[..., Any]) ->
             return function(*args)
 
     return function if precision is None else running
-
-
-def _made(
-    function: Callable[..., Any],
-    layout: DataParallel,
-    *,
-    eager: bool,
-    donate_argnums: tuple[int, ...] = (),
-) -> Callable[..., Any]:
-    return function if eager else layout.jit(function, donate_argnums=donate_argnums)

@@ -15,6 +15,7 @@ import jax
 
 from easyflax.distribution import DataParallel
 from easyflax.optimizers import Optimizer
+from easyflax.train.additions import StepShape
 from easyflax.train.binding import Binding
 from easyflax.train.carry_over import carry_over
 from easyflax.train.compiled_steps import CompiledSteps
@@ -41,9 +42,15 @@ class Engine:
         self._opt_shapes: Any = None  # the shapes of the model's parameters, trained and frozen
         self._trained: frozenset[str] = frozenset()  # those that the optimizer state is for
         self._steps_done = 0
+        self._updates_done = 0
 
     @contextmanager
-    def session_on(self, binding: Binding, steps: CompiledSteps) -> Iterator[Session]:
+    def session_on(
+        self,
+        binding: Binding,
+        steps: CompiledSteps,
+        shape: StepShape = StepShape(),  # noqa: B008  immutable
+    ) -> Iterator[Session]:
         """Opens a session on the module; at the end, whatever ends it, the module has its arrays back.
 
         Raises:
@@ -60,12 +67,15 @@ class Engine:
             _check_trains(binding)
             self._prepare(binding)
             opt_state, self._opt_state = self._opt_state, None
-        session = self.session = Session(binding, steps, opt_state, self.layout, self._steps_done)
+        session = self.session = Session(
+            binding, steps, shape, opt_state, self.layout, self._steps_done, self._updates_done
+        )
         try:
             yield session
         finally:
             opt_state = session.close()
-            self.session, self._steps_done = None, session.steps_done
+            self.session = None
+            self._steps_done, self._updates_done = session.steps_done, session.updates_done
             if steps.uses_optimizer:
                 self._opt_state = opt_state
 
@@ -101,6 +111,17 @@ class Engine:
         if self.session:
             self.session.set_step(step)
         self._steps_done = step
+
+    @property
+    def updates_done(self) -> int:
+        """Updates of the parameters since the model was compiled; fewer where several batches make one."""
+        return self.session.updates_done if self.session else self._updates_done
+
+    @updates_done.setter
+    def updates_done(self, updates: int) -> None:
+        if self.session:
+            self.session.updates_done = updates
+        self._updates_done = updates
 
     @staticmethod
     def _check_fits(new: Any, old: Any) -> None:

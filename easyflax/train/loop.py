@@ -9,7 +9,6 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,49 +23,9 @@ from easyflax.train.in_flight import InFlight
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
 from easyflax.train.packing import Packed
+from easyflax.train.plan import Plan, Validation
 from easyflax.train.session import Live, Session
 from easyflax.train.state import Counters
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a fit validates on.
-
-    Attributes:
-        source: the validation data.
-        num_steps: batches of it, None for all.
-        steps: the compiled steps for it.
-        is_due: says for an epoch's number, from 0, whether validation follows it.
-    """
-
-    source: Source
-    num_steps: int | None
-    steps: CompiledSteps
-    is_due: Callable[[int], bool]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a fit is to do.
-
-    Attributes:
-        source: the training data.
-        steps_per_epoch: batches an epoch, as the user said; None for one pass over the data.
-        epochs: the number of the epoch to stop before.
-        initial_epoch: the number of the first epoch.
-        validation: what to validate on, if anything.
-    """
-
-    source: Source
-    steps_per_epoch: int | None
-    epochs: int
-    initial_epoch: int
-    validation: Validation | None
-
-    @property
-    def known_steps(self) -> int | None:
-        """Batches an epoch as far as that is known beforehand."""
-        return self.source.num_batches if self.steps_per_epoch is None else self.steps_per_epoch
 
 
 def run_epochs(
@@ -74,6 +33,7 @@ def run_epochs(
     plan: Plan,
     callbacks: CallbackList,
     *,
+    validation_steps: CompiledSteps | None,
     should_stop: Callable[[], bool],
     interrupts: Interrupts,
 ) -> dict[str, float]:
@@ -83,6 +43,7 @@ def run_epochs(
         session: does the steps.
         plan: what to do.
         callbacks: whose hooks are called.
+        validation_steps: what to validate with, if `plan` has a validation.
         should_stop: says after each batch and epoch whether a callback wants to stop.
         interrupts: asked after each step.
 
@@ -93,8 +54,8 @@ def run_epochs(
     for epoch in range(plan.initial_epoch, plan.epochs):
         callbacks.on_epoch_begin(epoch)
         logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
-        if plan.validation and plan.validation.is_due(epoch):
-            logs |= _validate(session, plan.validation, callbacks, interrupts)
+        if plan.validation and validation_steps and plan.validation.is_due(epoch):
+            logs |= _validate(session, plan.validation, validation_steps, callbacks, interrupts)
         session.show()
         callbacks.on_epoch_end(epoch, logs)
         is_last = epoch == plan.epochs - 1  # asking the source may read one batch, for the next epoch
@@ -104,7 +65,11 @@ def run_epochs(
 
 
 def _validate(
-    session: Session, validation: Validation, callbacks: CallbackList, interrupts: Interrupts
+    session: Session,
+    validation: Validation,
+    steps: CompiledSteps,
+    callbacks: CallbackList,
+    interrupts: Interrupts,
 ) -> dict[str, float]:
     if validation.source.is_exhausted:
         warnings.warn(
@@ -113,9 +78,7 @@ def _validate(
             stacklevel=4,
         )
         return {}
-    logs = run_evaluation(
-        session, validation.source, validation.num_steps, validation.steps, callbacks, interrupts
-    )
+    logs = run_evaluation(session, validation.source, validation.num_steps, steps, callbacks, interrupts)
     return {f"val_{name}": value for name, value in logs.items()}
 
 
@@ -129,12 +92,12 @@ def _train_one_epoch(
 ) -> dict[str, float]:
     if epoch > plan.initial_epoch:
         session.check_unchanged()
-    session.begin_epoch()
+    session.begin_epoch(plan.batches_an_update(epoch), plan.known_steps)
     first_step = session.steps_done
 
     def check(values: dict[str, Any]) -> None:
         # The mean over the epoch is not finite from the first loss on that is not.
-        if not np.isfinite(values.get("loss", 0.0)):
+        if plan.raises_nonfinite and not np.isfinite(values.get("loss", 0.0)):
             counters = jax.device_get(session.state.counters)
             check_finite(counters, first_step=first_step, epoch=epoch, plan=plan)
 
@@ -153,6 +116,7 @@ def _train_one_epoch(
                 break
         else:
             _check_count(plan, epoch, done)
+    session.end_epoch()
     session.check_unchanged()
     return dict(logs_of(packed).fetch()) if packed else {}
 

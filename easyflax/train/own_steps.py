@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -30,6 +30,8 @@ from easyflax.layers.weight_order import in_order_of_weights
 from easyflax.metrics import Metric
 from easyflax.optimizers import Optimizer
 from easyflax.optimizers.loss_scale import leaves_steps_out
+from easyflax.train.accumulation import PENDING, add_gradients
+from easyflax.train.additions import Update, after_update, before_update
 from easyflax.train.binding import Arrays, Binding, stored_like
 from easyflax.train.compiled_loss import CompiledLoss
 from easyflax.train.objective import Named
@@ -37,7 +39,7 @@ from easyflax.train.outputs import Outputs
 from easyflax.train.packing import Packed, Packing
 from easyflax.train.scores import real_rows
 from easyflax.train.state import Counters, TrainState, count_step
-from easyflax.train.step import Objective, OwnLoss, changed, descend, score
+from easyflax.train.step import Objective, OwnLoss, changed, gradients, score, unscaled, update
 
 __all__ = ["OVERRIDABLE", "OwnSteps", "Scope", "current_scope", "pack", "unpack"]
 
@@ -83,14 +85,32 @@ class OwnSteps:
 
     def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """Returns the state after the model's `train_step`, and the logs that it returns."""
+        additions = self.objective.shape.additions
+        before = before_update(additions, state.additions, state.opt_state)
+        scope, logs, state = self._train(state, before, batch)
+        grads = scope.grads if scope.grads is None else unscaled(self.objective, scope.grads, before)
+        after = after_update(additions, state.additions, Update(state.params, grads))
+        return replace(state, additions=after), logs
+
+    def accumulate(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        """Returns the state with gradients added to those that wait; `train_step` is not the model's own."""
+        scope, logs, after = self._train(state, state.opt_state, batch)
+        assert scope.grads is not None
+        pending = add_gradients(state.additions[PENDING], scope.grads, real_rows(batch))
+        return replace(after, additions={**state.additions, PENDING: pending}), logs
+
+    def _train(
+        self, state: TrainState, opt_state: Any, batch: Batch
+    ) -> tuple[Scope, dict[str, Any], TrainState]:
         model = self.binding.rebuild({**state.params, **state.other})
-        scope = Scope(self, model, state.metrics, state.opt_state, state.counters)
+        scope = Scope(self, model, state.metrics, opt_state, state.counters)
         logs = scope.call("train_step", pack(batch))
         params, other = self.binding.values_in(model)
         params, other = stored_like(params, state.params), stored_like(other, state.other)
         loss, opt_state = jnp.asarray(logs.get("loss", 0.0), jnp.float32), scope.opt_state()
         counters = count_step(state.counters, loss, leaves_steps_out(opt_state))
-        return TrainState(params, other, opt_state, scope.packed_metrics(), counters), logs
+        changes = {"params": params, "other": other, "opt_state": opt_state, "counters": counters}
+        return scope, logs, replace(state, metrics=scope.packed_metrics(), **changes)
 
     def evaluate(
         self, params: Arrays, other: Arrays, metrics: Packed, batch: Batch
@@ -131,6 +151,8 @@ class Scope:
     Attributes:
         metrics: what accumulates, with the states of this trace, by log name.
         used_optimizer: whether the optimizer of `compile` was asked for.
+        grads: the gradients of the step that `fit` has anyway, times the scale of the loss; None if another
+            ran.
     """
 
     def __init__(
@@ -144,6 +166,7 @@ class Scope:
         self.steps = steps
         self.model = model
         self.used_optimizer = False
+        self.grads: Arrays | None = None
         self.metrics: dict[str, Metric] = {}
         self._opt_state = opt_state
         self._counters = counters
@@ -188,10 +211,13 @@ class Scope:
         objective, key = self.steps.objective, None
         if self._counters is not None:
             key = objective.key(self._counters)
-        params, opt_state, scored = descend(
+        self.grads, scored = gradients(
             objective, params, other, self.opt_state(), batch, key=key, own_loss=self._own_loss(batch, True)
         )
-        self.set_opt_state(opt_state)
+        self.used_optimizer = True
+        if not objective.shape.accumulates:
+            params, opt_state = update(objective, self.grads, self.opt_state(), params)
+            self.set_opt_state(opt_state)
         binding.write(model, {**params, **scored.applied.other})
         return self._logs(model, batch, scored.means, scored.applied.output)
 

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
+from easyflax.errors import unknown_name_message
+from easyflax.train.accumulation import PENDING, Group
+from easyflax.train.additions import StepShape
 from easyflax.train.batch_shapes import BatchShapes
 from easyflax.train.binding import Arrays, Binding, Loan
 from easyflax.train.compiled_steps import CompiledSteps
@@ -93,24 +98,38 @@ class Session:
     Args:
         binding: the module; its arrays are copied into the train state, its variables lent from now on.
         steps: what to run.
+        shape: what callbacks made of the training step.
         opt_state: on the devices; donated, so the caller must not use it again.
         layout: the devices, and what lies where.
         step: training steps done so far.
+        updates: of the parameters so far.
 
     Attributes:
         state: the train state after the newest step; its arrays die with the next one.
         steps_done: as in `state.counters`, known without asking the device.
+        updates_done: updates of the parameters; fewer where several batches make one.
         steps: what runs.
         shapes: of the batches.
     """
 
     def __init__(
-        self, binding: Binding, steps: CompiledSteps, opt_state: Any, layout: DataParallel, step: int
+        self,
+        binding: Binding,
+        steps: CompiledSteps,
+        shape: StepShape,
+        opt_state: Any,
+        layout: DataParallel,
+        step: int,
+        updates: int,
     ):
         params, other = layout.copy_to_devices(binding.arrays())
         counters = steps.start_counters(np.int32(step))
-        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), counters)
+        self._training = steps.training(shape)
+        additions = layout.copy_to_devices(self._training.start(params)) if shape != StepShape() else {}
+        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), counters, additions)
+        self._group = Group()
         self.steps_done = step
+        self.updates_done = updates
         self.binding = binding
         self.layout = layout
         self.steps = steps
@@ -119,11 +138,25 @@ class Session:
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
 
-    def begin_epoch(self) -> None:
-        """Empties the accumulators."""
+    def begin_epoch(self, batches_an_update: int = 1, num_batches: int | None = None) -> None:
+        """Empties the accumulators.
+
+        Args:
+            batches_an_update: how many batches make an update.
+            num_batches: of the epoch, None if nobody knows.
+        """
         changed, metrics = self.steps.reset(*self.arrays())
         self.change(changed)
         self.state = replace(self.state, metrics=metrics)
+        self._group = Group(batches_an_update, num_batches)
+
+    def end_epoch(self) -> None:
+        """Applies the gradients of a group of batches that the end of the epoch left incomplete."""
+        if self._training.apply is not None and self._group.is_open:
+            self.arrays()
+            self.state = self._training.apply(self.state)
+            self.updates_done += 1
+            self._group.close()
 
     def check_unchanged(self) -> None:
         """Raises if what was compiled is no longer what the module is.
@@ -144,17 +177,21 @@ class Session:
         if not self._loan.is_out:
             self._take_back()
         placed = [self.put("fit", batch) for batch in batches]
+        are_last = [self._group.add() for _ in placed]
         logs: Packed = {}
         if self.steps.are_one_dispatch(placed):
-            self.state, logs = self.steps.train_many(self.state, placed)
+            self.state, logs = self._training.many(self.state, placed, np.array(are_last))
             self._in_flight.add(logs)
         else:
-            for batch in placed:
-                self.state, logs = self.steps.train(self.state, batch)
+            for batch, is_last in zip(placed, are_last, strict=True):
+                self.state, logs = self._training.step(self.state, batch)
+                if is_last and self._training.apply is not None:
+                    self.state = self._training.apply(self.state)
                 self._in_flight.add(logs)
         if not self._loan.is_out:  # while it was traced, the step looked at variables of the user's module
             self._loan.lend()
         self.steps_done += len(placed)
+        self.updates_done += len(placed) if self._training.apply is None else sum(are_last)
         return logs
 
     def put(self, step: str, batch: Batch) -> Batch:
@@ -183,6 +220,24 @@ class Session:
         self.arrays()
         self.state = replace(self.state, params=params)
 
+    def addition_state(self, name: str) -> Any:
+        """Returns the state of an addition to the step, on the devices; the next step deletes it."""
+        return self.state.additions[_known(name, self.state.additions)]
+
+    def set_addition_state(self, name: str, state: Any) -> None:
+        """Replaces the state of an addition by copies of the arrays of `state`, from the next step on."""
+        old = self.addition_state(name)
+        shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (state, old))
+        if shapes != expected:
+            raise ValueError(
+                f"set_addition_state: the state for {name!r} has shapes {shapes}, expected {expected}. Pass "
+                "what addition_state returned for this model."
+            )
+        additions = {**self.state.additions, name: self.layout.copy_to_devices(state)}
+        self.state = replace(self.state, additions=additions)
+        if name == PENDING:
+            self._group.waiting = int(state.batches)
+
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
         counters = self.steps.start_counters(np.int32(step))
@@ -204,3 +259,9 @@ class Session:
             params = {name: changed.get(name, value) for name, value in self.state.params.items()}
             other = {name: changed.get(name, value) for name, value in self.state.other.items()}
             self.state = replace(self.state, params=params, other=other)
+
+
+def _known(name: str, additions: dict[str, Any]) -> str:
+    if name not in additions:
+        raise KeyError(unknown_name_message("addition to the training step", name, additions))
+    return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +55,7 @@ class TrainState:
         opt_state: the optimizer's state.
         metrics: the accumulators of the running epoch, packed (see `Objective.metric_packing`).
         counters: see `Counters`.
+        additions: the states of what callbacks put into the step, by name.
     """
 
     params: dict[str, Any]
@@ -62,3 +63,4 @@ class TrainState:
     opt_state: Any
     metrics: Packed
     counters: Counters
+    additions: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,8 @@
-"""The three steps, as pure functions of arrays: what is jitted and runs on the device.
+"""The steps, as pure functions of arrays: what is jitted and runs on the device.
 
     train_step(objective, state, batch)                    -> (state, logs)
+    accumulate_step(objective, state, batch)               -> (state, logs), and after a group of these
+    apply_step(objective, state)                           -> state
     eval_step(objective, params, other, metrics, batch)    -> (changed, metrics, logs)
     predict_step(apply, params, other, x)                  -> (outputs, changed)
 
@@ -12,7 +14,7 @@ accumulators behind them are packed (see `packing.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
@@ -22,14 +24,19 @@ import optax
 from easyflax.data import Batch
 from easyflax.optimizers import loss_scale
 from easyflax.optimizers.loss_scale import leaves_steps_out
+from easyflax.train.accumulation import PENDING, Pending, add_gradients, emptied, summed_up
+from easyflax.train.additions import StepShape, Update, after_update, before_update
 from easyflax.train.binding import Applied, Arrays
 from easyflax.train.compiled_loss import CompiledLoss
 from easyflax.train.packing import Packed
-from easyflax.train.scores import Scores
+from easyflax.train.scores import Scores, real_rows
 from easyflax.train.state import Counters, TrainState, count_step
 
 # Called with the whole model (a copy) and what it returned: gives the loss, and its parts by log name.
 OwnLoss = Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+_PLAIN = StepShape()
 
 
 class Apply(Protocol):
@@ -63,6 +70,7 @@ class Objective:
         seed: of the random streams that are passed to the module, None if it takes none.
         has_terms: whether the module adds to the loss.
         reason: why loss and metrics could not be fitted to the output, where that does not matter yet.
+        shape: what callbacks made of the training step.
     """
 
     apply: Apply
@@ -76,6 +84,7 @@ class Objective:
     seed: int | None = None
     has_terms: bool = False
     reason: Exception | None = None
+    shape: StepShape = _PLAIN
 
     @property
     def has_loss(self) -> bool:
@@ -144,7 +153,7 @@ def score(
     return Scored(loss, {"loss": loss, **parts, **applied.sown}, applied)
 
 
-def descend(
+def gradients(
     objective: Objective,
     params: Arrays,
     other: Arrays,
@@ -153,8 +162,8 @@ def descend(
     *,
     key: jax.Array | None = None,
     own_loss: OwnLoss | None = None,
-) -> tuple[Arrays, Any, Scored]:
-    """Returns the parameters after one update, the optimizer's state, and how the batch was scored."""
+) -> tuple[Arrays, Scored]:
+    """Returns the gradients for a batch, times the scale of the loss, and how the batch was scored."""
     scale = loss_scale(opt_state)  # the optimizer divides the gradients by it
 
     def loss_of(params: Arrays) -> tuple[jax.Array, Scored]:
@@ -162,8 +171,7 @@ def descend(
         return scored.loss if scale is None else scored.loss * scale, scored
 
     (_, scored), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    params, opt_state = update(objective, grads, opt_state, params)
-    return params, opt_state, scored
+    return grads, scored
 
 
 def update(objective: Objective, grads: Arrays, opt_state: Any, params: Arrays) -> tuple[Arrays, Any]:
@@ -172,13 +180,67 @@ def update(objective: Objective, grads: Arrays, opt_state: Any, params: Arrays) 
     return objective.constrain(cast(Arrays, optax.apply_updates(params, updates))), opt_state
 
 
+def unscaled(objective: Objective, grads: Arrays, opt_state: Any) -> Arrays | None:
+    """Returns the gradients as additions see them, None if none looks."""
+    scale = loss_scale(opt_state)
+    if not any(one.needs_gradients for one in objective.shape.additions):
+        return None
+    return grads if scale is None else jax.tree.map(lambda grad: grad / scale.astype(grad.dtype), grads)
+
+
 def train_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
     """Returns the state after a step on `batch`, and the packed logs: the means over the epoch so far."""
-    key = objective.key(state.counters)
-    params, opt_state, scored = descend(objective, state.params, state.other, state.opt_state, batch, key=key)
+    additions, key = objective.shape.additions, objective.key(state.counters)
+    before = before_update(additions, state.additions, state.opt_state)
+    grads, scored = gradients(objective, state.params, state.other, before, batch, key=key)
+    params, opt_state = update(objective, grads, before, state.params)
     metrics, logs = _accumulate(objective.scores, state.metrics, scored, batch)
     counters = count_step(state.counters, scored.loss, leaves_steps_out(opt_state))
-    return TrainState(params, scored.applied.other, opt_state, metrics, counters), logs
+    seen = Update(params, unscaled(objective, grads, before))
+    extras = after_update(additions, state.additions, seen)
+    return TrainState(params, scored.applied.other, opt_state, metrics, counters, extras), logs
+
+
+def accumulate_step(objective: Objective, state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
+    """Returns the state with the gradients for `batch` added to those that wait, and the packed logs."""
+    key = objective.key(state.counters)
+    grads, scored = gradients(objective, state.params, state.other, state.opt_state, batch, key=key)
+    weight = objective.loss.weight_of(batch.y, scored.applied.output, batch.sample_weight)
+    pending = add_gradients(state.additions[PENDING], grads, real_rows(batch) if weight is None else weight)
+    metrics, logs = _accumulate(objective.scores, state.metrics, scored, batch)
+    counters = count_step(state.counters, scored.loss, leaves_steps_out(state.opt_state))
+    extras = {**state.additions, PENDING: pending}
+    changes = {"other": scored.applied.other, "metrics": metrics, "counters": counters}
+    return replace(state, additions=extras, **changes), logs
+
+
+def apply_step(objective: Objective, state: TrainState) -> TrainState:
+    """Returns the state after one update with the gradients that wait."""
+    pending: Pending = state.additions[PENDING]
+    additions = objective.shape.additions
+    before = before_update(additions, state.additions, state.opt_state)
+    grads = summed_up(pending, state.params, is_sum=objective.loss.is_sum)
+    if objective.loss.is_sum:
+        grads = _regularized_once(objective, grads, state.params, pending.batches, loss_scale(before))
+    params, opt_state = update(objective, grads, before, state.params)
+    extras = after_update(additions, state.additions, Update(params, unscaled(objective, grads, before)))
+    extras[PENDING] = emptied(pending)
+    return replace(state, params=params, opt_state=opt_state, additions=extras)
+
+
+def _regularized_once(
+    objective: Objective, grads: Arrays, params: Arrays, batches: jax.Array, scale: jax.Array | None
+) -> Arrays:
+    """Returns sums of gradients in which what regularizers add, the same for each batch, counts only once."""
+
+    def penalty(params: Arrays) -> jax.Array:
+        loss = objective.whole_loss(jnp.zeros((), jnp.float32), params, [])
+        return loss if scale is None else loss * scale
+
+    surplus = (batches - 1).astype(jnp.float32)
+    return jax.tree.map(
+        lambda grad, one: (grad - surplus * one).astype(grad.dtype), grads, jax.grad(penalty)(params)
+    )
 
 
 def eval_step(
