@@ -24,8 +24,13 @@ from easyflax.callbacks.hooks import on_train_begin as on_train_begin
 from easyflax.callbacks.hooks import on_train_end as on_train_end
 from easyflax.callbacks.json_logger import JSONLogger as JSONLogger
 from easyflax.callbacks.lambda_callback import LambdaCallback as LambdaCallback
+from easyflax.callbacks.learning_rate import LearningRateMonitor as LearningRateMonitor
+from easyflax.callbacks.learning_rate import LearningRateScheduler as LearningRateScheduler
+from easyflax.callbacks.learning_rate import ReduceLROnPlateau as ReduceLROnPlateau
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
+from easyflax.callbacks.stopping import StopAtValue as StopAtValue
+from easyflax.callbacks.stopping import Timer as Timer
 from easyflax.train.additions import StepAddition as StepAddition
 from easyflax.train.additions import Update as Update
 from easyflax.train.callback import Callback as Callback
@@ -43,11 +48,16 @@ __all__ = [
     "History",
     "JSONLogger",
     "LambdaCallback",
+    "LearningRateMonitor",
+    "LearningRateScheduler",
     "ModelCheckpoint",
     "Plan",
     "ProgbarLogger",
+    "ReduceLROnPlateau",
     "RemoteMonitor",
     "StepAddition",
+    "StopAtValue",
+    "Timer",
     "Update",
     "on_batch_begin",
     "on_batch_end",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from easyflax.errors import unknown_name_message
 
 __all__ = ["Monitor"]
@@ -20,21 +22,26 @@ class Monitor:
         name: the name in the logs, such as `"val_loss"`.
         mode: `"min"` if less is better, `"max"` if more is; `"auto"` asks the model's metrics.
         min_delta: how much better a value must be to count; its sign does not matter.
+        strict: whether logs without the name are an error.
 
     Raises:
         ValueError: the mode is unknown.
     """
 
-    def __init__(self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0):
+    def __init__(
+        self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0, *, strict: bool = True
+    ):
         if mode not in _MODES:
             raise ValueError(f"{owner}: {unknown_name_message('mode', mode, _MODES)}")
         self.owner = owner
         self.name = name
         self.mode = mode
         self.min_delta = abs(min_delta)
+        self.strict = strict
 
     def value(self, logs: Mapping[str, Any], *, validates: bool) -> float | None:
-        """Returns the value in the logs; None after an epoch without validation in a fit that has some.
+        """Returns the value in the logs; None after an epoch without validation in a fit that has some,
+        or where the callback is not strict and there is no such name.
 
         Args:
             logs: of an epoch or a batch.
@@ -47,6 +54,8 @@ class Monitor:
             return float(logs[self.name])
         is_validation = self.name.startswith("val_")
         if is_validation and validates and not any(name.startswith("val_") for name in logs):
+            return None
+        if not self.strict:
             return None
         message = f"{self.owner}: {unknown_name_message('monitor', self.name, logs)}"
         if is_validation and not validates:
@@ -64,14 +73,22 @@ class Monitor:
         Raises:
             ValueError: the mode is `"auto"` and nobody knows the direction.
         """
-        direction = self._direction(metrics)
+        is_max = self.direction(metrics) == "max"
         if reference is None:
             return True
-        if direction == "max":
-            return value - self.min_delta > reference
-        return value + self.min_delta < reference
+        with np.errstate(over="ignore"):  # as Keras compares: 0.7 and 0.1 together are no less than 0.8
+            least = np.float32(value - self.min_delta if is_max else value + self.min_delta)
+            return bool(least > np.float32(reference) if is_max else least < np.float32(reference))
 
-    def _direction(self, metrics: Iterable[Any]) -> str:
+    def direction(self, metrics: Iterable[Any]) -> str:
+        """Returns `"min"` or `"max"`.
+
+        Args:
+            metrics: the model's metrics, which know their directions.
+
+        Raises:
+            ValueError: the mode is `"auto"` and nobody knows the direction.
+        """
         if self.mode != "auto":
             return self.mode
         name = self.name.removeprefix("val_")

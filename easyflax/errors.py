@@ -4,7 +4,7 @@
       EasyflaxError            catch this to catch them all
         TraceContextError      a variable was changed from a trace that does not own it  (RuntimeError)
         NotCompiledError       fit, evaluate or train_on_batch before compile            (RuntimeError)
-        NonFiniteLossError     the loss became NaN or infinite                           (FloatingPointError)
+        NonFiniteLossError     the loss became NaN or infinite         (FloatingPointError, RuntimeError)
         CheckpointError        a checkpoint is missing, damaged or of another model      (RuntimeError)
         DownloadError          a data set could not be fetched, or is not the known one  (OSError)
 
@@ -41,7 +41,7 @@ class NotCompiledError(EasyflaxError, RuntimeError):
     """A model was asked to train or evaluate before `compile`."""
 
 
-class NonFiniteLossError(EasyflaxError, FloatingPointError):
+class NonFiniteLossError(EasyflaxError, FloatingPointError, RuntimeError):
     """The training loss became NaN or infinite."""
 
 

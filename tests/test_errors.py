@@ -22,6 +22,7 @@ def test_every_error_class_is_an_easyflax_error_and_stands_in_the_tree_of_the_do
         ("TraceContextError", RuntimeError),
         ("NotCompiledError", RuntimeError),
         ("NonFiniteLossError", FloatingPointError),
+        ("NonFiniteLossError", RuntimeError),
         ("CheckpointError", RuntimeError),
         ("DownloadError", OSError),
     ],

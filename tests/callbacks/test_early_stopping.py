@@ -171,3 +171,92 @@ def test_a_fit_ends_early_with_the_weights_of_its_best_epoch():
     assert history.epoch == [0, 1, 2, 3]
     np.testing.assert_array_equal(module.kernel[...], seen[1])
     assert np.any(seen[1] != seen[3])
+
+
+def test_a_sum_that_float32_cannot_tell_from_the_best_is_no_improvement_as_in_keras():
+    for values in ([0.8, 0.7], [float(np.float32(0.8)), float(np.float32(0.7))]):  # no better by 0.1
+        arguments = {"min_delta": 0.1, "patience": 1}
+        ours = _run(EarlyStopping(**arguments), OurModel(), values)
+        assert ours == _run(keras.callbacks.EarlyStopping(**arguments), KerasModel(), values)
+        assert ours["best"] == values[0]
+
+
+# -- what Keras does not have
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values", "epochs", "reason"),
+    [
+        ({"check_finite": True}, [1.0, np.nan, 0.5], 2, "loss is nan, which is not finite"),
+        ({"check_finite": True}, [-np.inf], 1, "loss is -inf, which is not finite"),
+        ({"stopping_threshold": 0.5}, [0.6, 0.5, 0.4, 0.3], 3, "0.4, past the stopping threshold of 0.5"),
+        ({"divergence_threshold": 2}, [1.5, 2.0, 2.5, 1.0], 3, "2.5, past the divergence threshold of 2"),
+        ({"stopping_threshold": 0.5, "mode": "max"}, [0.5, 0.6], 2, "0.6, past the stopping threshold"),
+        ({"divergence_threshold": 0.5, "mode": "max"}, [0.5, 0.4, 0.6], 2, "0.4, past the divergence"),
+        ({"stopping_threshold": 0.5, "start_from_epoch": 2}, [0.4, 0.4, 0.4, 0.4], 3, "past the stopping"),
+    ],
+)
+def test_limits_end_the_run_at_once(arguments, values, epochs, reason, capsys):
+    callback = EarlyStopping("loss", patience=9, verbose=1, **arguments)
+    assert _run(callback, OurModel(), values, "loss")["epochs"] == epochs
+    said = capsys.readouterr().out
+    assert said.startswith(f"Epoch {epochs}: early stopping: loss is ")
+    assert reason in said
+
+
+def test_without_check_finite_nan_is_an_epoch_without_improvement():
+    assert _run(EarlyStopping(patience=2), OurModel(), [1.0, np.nan, np.nan, 0.5])["epochs"] == 3
+
+
+def test_the_best_weights_are_those_of_the_value_past_the_stopping_threshold():
+    callback = EarlyStopping(patience=9, stopping_threshold=0.5, restore_best_weights=True)
+    assert _run(callback, OurModel(), [1.0, 0.4])["restored"] == 1
+
+
+def test_logs_without_the_monitor_are_passed_over_where_it_is_not_strict():
+    callback = EarlyStopping("val_los", strict=False)
+    assert _run(callback, OurModel(), [1.0, 2.0, 3.0])["epochs"] == 3
+    assert callback.best is None
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_a_resumed_run_decides_as_the_uninterrupted_one(cut):
+    values = [3.0, 1.0, 2.0, 1.5, 2.5, 0.5]
+    expected = _run(EarlyStopping(patience=3, restore_best_weights=True), OurModel(), values)
+    first, second = (EarlyStopping(patience=3, restore_best_weights=True) for _ in range(2))
+    model = OurModel()
+    for callback, epochs in ((first, range(cut)), (second, range(cut, len(values)))):
+        callback.set_model(model)
+        callback.on_train_begin({})
+        if callback is second:
+            callback.load_state_dict(first.state_dict())
+        for epoch in epochs:
+            model.weights = epoch
+            callback.on_epoch_end(epoch, {"val_loss": values[epoch]})
+            if model.stop_training:
+                break
+    second.on_train_end({})
+    resumed = (second.stopped_epoch, second.best, second.best_epoch, second.wait, model.restored)
+    assert resumed == tuple(
+        expected[name] for name in ("stopped_epoch", "best", "best_epoch", "wait", "restored")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"patience": -1}, "EarlyStopping: patience is -1, expected a finite number of at least 0"),
+        ({"start_from_epoch": -2}, "start_from_epoch is -2, expected"),
+        ({"min_delta": float("nan")}, r"min_delta is nan, expected a finite number\. Pass for example 0"),
+        ({"baseline": float("inf")}, "baseline is inf, expected"),
+        ({"stopping_threshold": float("nan")}, "stopping_threshold is nan, expected"),
+    ],
+)
+def test_bad_numbers_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        EarlyStopping(**arguments)
+
+
+def test_text_in_place_of_a_number_is_a_type_error():
+    with pytest.raises(TypeError, match="baseline is '1', expected a finite number"):
+        EarlyStopping(baseline="1")
