@@ -28,9 +28,14 @@ from easyflax.callbacks.learning_rate import LearningRateMonitor as LearningRate
 from easyflax.callbacks.learning_rate import LearningRateScheduler as LearningRateScheduler
 from easyflax.callbacks.learning_rate import ReduceLROnPlateau as ReduceLROnPlateau
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
+from easyflax.callbacks.model_summary import ModelSummary as ModelSummary
+from easyflax.callbacks.profiler import Profiler as Profiler
+from easyflax.callbacks.progress_bars import ProgressBar as ProgressBar
+from easyflax.callbacks.progress_bars import RichProgressBar as RichProgressBar
 from easyflax.callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
 from easyflax.callbacks.stopping import StopAtValue as StopAtValue
 from easyflax.callbacks.stopping import Timer as Timer
+from easyflax.callbacks.tensorboard import TensorBoard as TensorBoard
 from easyflax.train.additions import StepAddition as StepAddition
 from easyflax.train.additions import Update as Update
 from easyflax.train.callback import Callback as Callback
@@ -51,12 +56,17 @@ __all__ = [
     "LearningRateMonitor",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ModelSummary",
     "Plan",
+    "Profiler",
     "ProgbarLogger",
+    "ProgressBar",
     "ReduceLROnPlateau",
     "RemoteMonitor",
+    "RichProgressBar",
     "StepAddition",
     "StopAtValue",
+    "TensorBoard",
     "Timer",
     "Update",
     "on_batch_begin",

@@ -78,12 +78,12 @@ class JSONLogger(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns how long the file is, and the batches so far: a resumed run goes on there."""
-        return {**self._file.state(), "batches": self._batches.total}
+        return {**self._file.state(), **self._batches.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on with the file where `state` was taken; lines that came after it are removed."""
         self._file.restore(state)
-        self._batches.start(int(state["batches"]))
+        self._batches.restore(state)
 
     def _write_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._batches.is_due(batch):

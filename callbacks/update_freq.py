@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = ["BatchCounter", "check_update_freq"]
 
 
@@ -51,14 +54,22 @@ class BatchCounter:
         self.every = every
         self.start()
 
-    def start(self, total: int = 0) -> None:
-        """Starts a run with so many batches done."""
-        self.total = total
+    def start(self) -> None:
+        """Starts a run."""
+        self.total = 0
         self.start_epoch()
 
     def start_epoch(self) -> None:
         """Starts an epoch, in which batches are numbered from 0 again."""
         self._next = 0
+
+    def state(self) -> dict[str, int]:
+        """Returns where the run is, for `restore`."""
+        return {"batches": self.total, "batches_of_epoch": self._next}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken, be it within an epoch."""
+        self.total, self._next = int(state["batches"]), int(state["batches_of_epoch"])
 
     def is_due(self, batch: int) -> bool:
         """Counts on to a batch, given its number in the epoch; says whether one was due on the way."""

@@ -293,6 +293,7 @@ class Model(Trainer, Layer):
         layer_range: Sequence[str] | None = None,
         *,
         flops: bool = False,
+        max_depth: int | None = None,
     ) -> None:
         """Prints a table of the layers: name and type, output shape, parameters, what each is connected to.
 
@@ -311,11 +312,13 @@ class Model(Trainer, Layer):
             layer_range: names, or regular expressions, of the first and the last layer to be shown.
             flops: adds the floating-point operations of one call of each layer for one row of input, as XLA
                 counts them in inference mode, and those of the whole model.
+            max_depth: shows so many levels of models within models, 1 for the layers of this one alone; goes
+                before `expand_nested`.
 
         Raises:
             ValueError: the model has no weights yet and no `input_shape` is given, or cannot be called on
-                such an input; `layer_range` names no layer; or `flops` are asked for and the shape is not
-                known.
+                such an input; `layer_range` names no layer; `flops` are asked for and the shape is not
+                known; or `max_depth` is less than 1.
         """
         specs = with_free_rows(self._run.input_specs) if input_shape is None else specs_of_rows(input_shape)
         if input_shape is not None:
@@ -330,6 +333,7 @@ class Model(Trainer, Layer):
             show_trainable=show_trainable,
             layer_range=layer_range,
             flops=flops,
+            max_depth=max_depth,
         )
 
     # -- weights

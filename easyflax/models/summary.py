@@ -15,6 +15,7 @@ from easyflax.layers.freezing import frozen_variables
 from easyflax.layers.layer import Layer
 from easyflax.layers.symbolic import name_of
 from easyflax.layers.weight_order import is_apart, ordered_paths, ordered_weights
+from easyflax.models.arguments import check_count
 from easyflax.models.chain import Chain
 from easyflax.models.graph import Graph
 from easyflax.models.measures import Measures
@@ -181,13 +182,17 @@ def print_summary(
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
     flops: bool = False,
+    max_depth: int | None = None,
 ) -> None:
     """Prints the table of `layer_rows`, and the totals; for the arguments see `Model.summary`."""
     from rich.console import Console, Group  # slow to import
 
     module = module_in(model)
     measures = Measures(module, input_specs, with_flops=flops)
-    rows = _in_range(layer_rows(model, measures, expand_nested=expand_nested), layer_range)
+    if max_depth is not None:
+        expand_nested = check_count("max_depth", max_depth, 1, "summary") > 1
+    rows = layer_rows(model, measures, expand_nested=expand_nested)
+    rows = [row for row in _in_range(rows, layer_range) if max_depth is None or row.depth < max_depth]
     frozen = frozen_variables(module)
     table = _table(rows, frozen if show_trainable else None, flops)
     lines = _totals(model, frozen)

@@ -8,12 +8,15 @@ the loop wait for the device. `Progress` decides what is shown and when, a displ
 # ruff: noqa: ARG002  (hooks have Keras's arguments, used or not)
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+import jax
 
 from easyflax.train.callback import Callback
 from easyflax.train.logs import BatchLogs
@@ -138,7 +141,7 @@ class Progress(Callback):
     @contextmanager
     def on_screen(self) -> Iterator[None]:
         """Lets what is printed in the block stand above the bar; closes the bar however the block ends."""
-        self._display = display = make_display(self.params.get("verbose", 1))
+        self._display = display = self._new_display()
         try:
             if not display.shares_a_line:
                 yield
@@ -203,18 +206,43 @@ class Progress(Callback):
 
     def _shown_by(self) -> Display:
         if self._display is None:  # in a loop of the user's own
-            self._display = make_display(self.params.get("verbose", 1))
+            self._display = self._new_display()
         return self._display
+
+    def _new_display(self) -> Display:
+        """Returns what shows it on the present `sys.stdout`."""
+        return make_display(self.params.get("verbose", 1))
+
+
+class NoDisplay:
+    """Shows nothing, as in every process but the first."""
+
+    shares_a_line = False
+    seconds_between = math.inf
+
+    def draw(self, moment: Moment) -> None:
+        """Does nothing."""
+
+    def finish(self, moment: Moment) -> None:
+        """Does nothing."""
+
+    def hide(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def make_display(verbose: Any) -> Display:
-    """Returns what shows progress on the present `sys.stdout`.
+    """Returns what shows progress on the present `sys.stdout`, in process 0 of several.
 
     Where nobody watches there are lines, and if a bar was asked for, one every ten seconds as well.
 
     Args:
         verbose: as `check_verbose` accepts it, but not 0.
     """
+    if jax.process_index() != 0:
+        return NoDisplay()
     notebook = is_notebook()
     watched = notebook or _is_terminal()
     if verbose == 2 or (verbose == "auto" and not watched):
