@@ -158,6 +158,8 @@ class Layer(Weighted):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, adapt_inside(value))
+        if vars(self).get("built") and name not in self._weight_order:
+            super().__setattr__("_weight_order", weight_order.with_attribute(self, name))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -31,6 +31,7 @@ __all__ = [
     "ordered_weights",
     "random_state",
     "set_weights",
+    "with_attribute",
 ]
 
 
@@ -38,6 +39,17 @@ def order_of(layer: Any) -> tuple[str, ...]:
     """Returns the names of the attributes that hold weights, in the order of their weights."""
     names = [name for name, value in vars(layer).items() if _rank(value) is not None]
     return tuple(sorted(names, key=lambda name: _rank(vars(layer)[name]) or 0))
+
+
+def with_attribute(layer: Any, name: str) -> tuple[str, ...]:
+    """Returns the order of a built layer's weights after an attribute was made.
+
+    A layer that says itself that it is built, `self.built = True`, has no order by then.
+    """
+    if name == "built":
+        return layer._weight_order or order_of(layer)
+    names = layer._weight_order if _rank(vars(layer).get(name)) is None else (*layer._weight_order, name)
+    return tuple(sorted(names, key=lambda name: _rank(vars(layer).get(name)) or 0))
 
 
 def ordered_weights(module: Any) -> list[nnx.Variable[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,6 +60,7 @@ class Compiled:
         gradient_accumulation_steps: how many batches make one update.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
+        options: by name, what `optimizer` was asked to do besides its own; None is nothing.
 
     Raises:
         ValueError: a name is unknown.
@@ -87,6 +88,7 @@ class Compiled:
         gradient_accumulation_steps: int = 1,
         seed: int = 0,
         distribution: DataParallel | None = None,
+        options: Mapping[str, float | None] | None = None,
     ):
         self.optimizer = optimizer
         self.precision = precision
@@ -105,6 +107,7 @@ class Compiled:
             self.seed,
         )
         self.steps: CompiledSteps | None = None
+        self._asked = {name: value for name, value in (options or {}).items() if value is not None}
         self._known = ByStructure[CompiledSteps]()
 
     def run_otherwise(self, *, eager: bool | None = None, steps_per_execution: int | None = None) -> None:
@@ -147,7 +150,19 @@ class Compiled:
                     if self.eager
                     else try_step(own, trained.model, batch).uses_optimizer
                 )
+            if not uses_optimizer:
+                self._check_nothing_asked(type(trained.model).__name__)
         return self._compiled_steps(own.objective, own, uses_optimizer=uses_optimizer)
+
+    def _check_nothing_asked(self, name: str) -> None:
+        """Raises if the optimizer, which no step uses, was to clip gradients or to average weights."""
+        for option, value in self._asked.items():
+            instead = "Adam(use_ema=True)" if option == "ema" else f"Adam({option}={value})"
+            raise ValueError(
+                f"compile: got {option}={value}, expected {name}.train_step to use the optimizer that it is "
+                "for, self.optimizer. Use it there, or ask it of the optimizer that the step uses, as in "
+                f"{instead}."
+            )
 
     def _compiled_steps(
         self, objective: Objective, own: OwnSteps | None = None, **options: Any

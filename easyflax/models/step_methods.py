@@ -10,7 +10,7 @@ compute_metrics(self, x, y, y_pred, sample_weight)
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,22 @@ class StepMethods:
     __slots__ = ()
 
     _compiled: Compiled | None
+    run_eagerly: bool
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether steps are compiled: the opposite of `run_eagerly`, and set likewise.
+
+        Raises:
+            TypeError: set to something else than True, False or "auto", which is True.
+        """
+        return not self.run_eagerly
+
+    @jit_compile.setter
+    def jit_compile(self, value: bool | Literal["auto"]) -> None:
+        if value != "auto" and not isinstance(value, bool):
+            raise TypeError(f"jit_compile is {value!r}, expected True, False or 'auto'. Set one of these.")
+        self.run_eagerly = not value
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Does one step of training.

@@ -166,6 +166,7 @@ class Trainer(InferenceMethods, StateMethods):
             gradient_accumulation_steps=gradient_accumulation_steps,
             seed=seed,
             distribution=distribution,
+            options={**clips, "ema": ema},
         )
         for one in (given, compiled.optimizer):
             one.attach(OptimizerHome(compiled.engine, self, self._binding))

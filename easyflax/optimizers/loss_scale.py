@@ -179,6 +179,16 @@ class LossScaleOptimizer(Optimizer):
             return jnp.asarray(self.initial_scale, jnp.float32)
         return opt_state.dynamic_scale
 
+    @property
+    def dynamic_scale(self) -> jax.Array:
+        """What the loss of the next step is multiplied by, `()`."""
+        return self.loss_scale()
+
+    @property
+    def step_counter(self) -> jax.Array:
+        """Finite steps since the scale last changed, `()`."""
+        return self._opt_state().step_counter if self._has_state else jnp.zeros((), jnp.int32)
+
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         self._inner.exclude_from_weight_decay(var_list, var_names)
 
