@@ -126,11 +126,13 @@ class Scored(NamedTuple):
         loss: the scalar that is trained on.
         means: the scalars to log, the loss among them, by log name.
         applied: what the call of the module gave.
+        weight: what the batch counts for in a group whose gradients are added up, None for its rows.
     """
 
     loss: jax.Array
     means: dict[str, jax.Array]
     applied: Applied
+    weight: jax.Array | None = None
 
 
 def score(
@@ -145,12 +147,15 @@ def score(
 ) -> Scored:
     """Returns the loss of a batch, of a loss function of the model's own where there is one."""
     applied = objective.apply(params, other, batch.x, training=training, key=key, then=own_loss)
+    weight = None
     if own_loss is None:
+        if training and objective.shape.accumulates:  # here, where masks are still attached to the outputs
+            weight = objective.loss.weight_of(batch.y, applied.output, batch.sample_weight)
         loss, parts = objective.loss(batch.y, applied.output, batch.sample_weight, batch.mask)
         loss = objective.whole_loss(loss, params, applied.losses)
     else:
         loss, parts = applied.then
-    return Scored(loss, {"loss": loss, **parts, **applied.sown}, applied)
+    return Scored(loss, {"loss": loss, **parts, **applied.sown}, applied, weight)
 
 
 def gradients(
@@ -205,8 +210,8 @@ def accumulate_step(objective: Objective, state: TrainState, batch: Batch) -> tu
     """Returns the state with the gradients for `batch` added to those that wait, and the packed logs."""
     key = objective.key(state.counters)
     grads, scored = gradients(objective, state.params, state.other, state.opt_state, batch, key=key)
-    weight = objective.loss.weight_of(batch.y, scored.applied.output, batch.sample_weight)
-    pending = add_gradients(state.additions[PENDING], grads, real_rows(batch) if weight is None else weight)
+    weight = real_rows(batch) if scored.weight is None else scored.weight
+    pending = add_gradients(state.additions[PENDING], grads, weight)
     metrics, logs = _accumulate(objective.scores, state.metrics, scored, batch)
     counters = count_step(state.counters, scored.loss, leaves_steps_out(state.opt_state))
     extras = {**state.additions, PENDING: pending}
