@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from easyflax.callbacks.averaging import ExponentialMovingAverage as ExponentialMovingAverage
+from easyflax.callbacks.averaging import SwapEMAWeights as SwapEMAWeights
+from easyflax.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
 from easyflax.callbacks.csv_logger import CSVLogger as CSVLogger
 from easyflax.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from easyflax.callbacks.gradient_accumulation import GradientAccumulation as GradientAccumulation
@@ -29,10 +32,14 @@ from easyflax.callbacks.learning_rate import LearningRateScheduler as LearningRa
 from easyflax.callbacks.learning_rate import ReduceLROnPlateau as ReduceLROnPlateau
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.model_summary import ModelSummary as ModelSummary
+from easyflax.callbacks.orbax_checkpoint import OrbaxCheckpoint as OrbaxCheckpoint
 from easyflax.callbacks.profiler import Profiler as Profiler
 from easyflax.callbacks.progress_bars import ProgressBar as ProgressBar
 from easyflax.callbacks.progress_bars import RichProgressBar as RichProgressBar
 from easyflax.callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
+from easyflax.callbacks.stochastic_weight_averaging import (
+    StochasticWeightAveraging as StochasticWeightAveraging,
+)
 from easyflax.callbacks.stopping import StopAtValue as StopAtValue
 from easyflax.callbacks.stopping import Timer as Timer
 from easyflax.callbacks.tensorboard import TensorBoard as TensorBoard
@@ -45,10 +52,12 @@ from easyflax.train.plan import Plan as Plan
 from easyflax.train.progress import Progress as ProgbarLogger
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",
     "EarlyStopping",
+    "ExponentialMovingAverage",
     "GradientAccumulation",
     "History",
     "JSONLogger",
@@ -57,6 +66,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ModelSummary",
+    "OrbaxCheckpoint",
     "Plan",
     "Profiler",
     "ProgbarLogger",
@@ -65,7 +75,9 @@ __all__ = [
     "RemoteMonitor",
     "RichProgressBar",
     "StepAddition",
+    "StochasticWeightAveraging",
     "StopAtValue",
+    "SwapEMAWeights",
     "TensorBoard",
     "Timer",
     "Update",

@@ -147,6 +147,8 @@ class EarlyStopping(Callback):
         self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self._best_weights = state["best_weights"]
+        if self.stopped_epoch:  # the run was about to end
+            self.model.stop_training = True
 
     def _start_anew(self) -> None:
         self.wait = 0

@@ -8,44 +8,59 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
-from easyflax.callbacks.paths import check_folder_writable
-from easyflax.checkpoint import CheckpointWriter, checkpoints_in
+from easyflax.callbacks.paths import check_file_writable, check_folder_writable
+from easyflax.callbacks.save_points import SavePoints, check_count
+from easyflax.checkpoint import CheckpointWriter, checkpoints_in, is_kept, next_path
 from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
 
 __all__ = ["ModelCheckpoint"]
 
+_FILE_ENDINGS = (".weights.h5", ".h5", ".safetensors")
+
 
 class ModelCheckpoint(Callback):
-    """Saves the model after epochs or batches, in the background; arguments and file names are Keras's.
+    """Saves the model after epochs or batches; arguments, decisions and names are Keras's.
 
-    A checkpoint is a folder that Orbax writes; `model.load_checkpoint(filepath)` restores it, and training
-    then goes on as if it had not stopped. An older checkpoint is deleted only when its successor is complete,
-    and a state with NaN in it is never kept.
+    With `save_weights_only=True` and a `filepath` that ends in `.weights.h5`, `.h5` or `.safetensors`, it
+    writes the file that `model.save_weights` does; `model.load_weights` reads it.
+
+    Else it writes a folder through Orbax, in the background, whatever its name ends in (also in `.keras`). It
+    holds the whole state of training, from which `fit(resume_from=filepath)` goes on as if nothing had
+    happened: parameters, optimizer, random streams, metrics so far, History, and what other callbacks keep.
+    It does not hold the layers: make the model by the same code, then call `model.load_weights(filepath)`, or
+    `model.load_checkpoint(filepath)` for the optimizer, too. An older checkpoint is deleted only when its
+    successor is complete, and a state with NaN in it is never kept. So that nothing is missing, these hooks
+    are called after those of all other callbacks.
+
+    Where a callback averages weights, the averages are saved as the weights, and a resumed run goes on with
+    both.
 
     Args:
-        filepath: the folder. It may name `{epoch}` (counted from 1), `{batch}` and any log, as in
-            `"runs/{epoch:02d}-{val_loss:.2f}"`; each name then is a folder of its own, else one is written
-            again and again.
+        filepath: the file or folder. It may name `{epoch}` (counted from 1), `{batch}` and any log, as in
+            `"runs/{epoch:02d}-{val_loss:.2f}"`; each name then is one of its own, else one is written again
+            and again.
         monitor: the name in the logs that `save_best_only` goes by.
         verbose: 1 says what is saved.
         save_best_only: save only when the monitor is better than ever.
-        save_weights_only: save parameters and batch statistics only; else also the optimizer, rng and
-            counters.
+        save_weights_only: save parameters and batch statistics only.
         mode: `"min"`, `"max"`, or `"auto"`, which knows the direction of the loss and of the model's metrics.
         save_freq: `"epoch"`, or a number of batches, which are counted across epochs. The logs are then those
             of the epoch so far, and reading them (for a monitor or a name) waits for the device.
         initial_value_threshold: a value that the first one saved must beat.
-        max_to_keep: the number of checkpoints to keep, the last ones, whatever their names; None keeps the
-            last one under every name.
+        keep_last: how many to keep, the last ones, whatever their names; None keeps the last one under every
+            name.
+        keep_every: each so manieth save is kept for good, besides.
 
     Raises:
         ValueError: an argument has no meaning; in `fit`, the monitor or a name in `filepath` is not in the
             logs.
-        OSError: in `fit`, the folder cannot be written, said before training; or the last save failed, for
-            example because the disk is full.
+        OSError: in `fit`, the file or folder cannot be written, said before training; or the last save
+            failed, for example because the disk is full.
     """
 
     def __init__(
@@ -58,10 +73,17 @@ class ModelCheckpoint(Callback):
         mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
-        max_to_keep: int | None = None,
+        *,
+        keep_last: int | None = None,
+        keep_every: int | None = None,
     ):
         super().__init__()
-        self._monitor = Monitor(type(self).__name__, monitor, mode)
+        owner = type(self).__name__
+        self._monitor = Monitor(owner, monitor, mode)
+        self._points = SavePoints(owner, save_freq)
+        for name, value in (("keep_last", keep_last), ("keep_every", keep_every)):
+            if value is not None:
+                check_count(owner, name, value, "None or a number of at least one")
         self.filepath = os.fspath(filepath)
         list(string.Formatter().parse(self.filepath))  # an unfinished {field} is a ValueError here
         self.verbose = verbose
@@ -69,31 +91,35 @@ class ModelCheckpoint(Callback):
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.best = initial_value_threshold
-        self.max_to_keep = max_to_keep
-        if save_freq != "epoch":
-            _check_count("save_freq", save_freq, "'epoch' or a number of batches of at least one")
+        self.keep_last = keep_last
+        self.keep_every = keep_every
+        self._writes_files = save_weights_only and self.filepath.endswith(_FILE_ENDINGS)
+        self.called_last = not self._writes_files
+        if self._points.are_batches:
             # Set only here: nobody pays for a hook after each batch who does not save there.
             self.on_train_batch_end = self._save_after_batch
-        if max_to_keep is not None:
-            _check_count("max_to_keep", max_to_keep, "None or a number of at least one")
         self._writer = CheckpointWriter()
-        self._saved: list[Path] = []
+        self._saved: list[Path] = []  # those of `keep_last`, oldest first
+        self._saves = 0
         self._epoch = 0
-        self._batches_since_save = 0
-        self._last_batch = -1
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_folder_writable("ModelCheckpoint", _fixed_folder(self.filepath))
-        self._last_batch = -1
+        owner = type(self).__name__
+        if _has_fields(self.filepath):
+            check_folder_writable(owner, _fixed_folder(self.filepath))
+        else:
+            check = check_file_writable if self._writes_files else check_folder_writable
+            check(owner, self._path({}, {}))
+        self._points.begin()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self.save_freq == "epoch":
-            self._save(epoch, {"epoch": epoch + 1}, logs or {}, epochs_done=epoch + 1)
+        if not self._points.are_batches:
+            self._save_if_better(epoch, {"epoch": epoch + 1}, logs or {})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
@@ -103,27 +129,38 @@ class ModelCheckpoint(Callback):
         del exception
         self._writer.close()  # finishes what is being saved; Orbax could not while Python exits
 
-    def _save_after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        # Hooks may be called for every n-th batch only; a smaller number is in a new epoch.
-        seen = batch + 1 if batch <= self._last_batch else batch - self._last_batch
-        self._batches_since_save += seen
-        self._last_batch = batch
-        if self._batches_since_save >= int(self.save_freq):
-            self._batches_since_save = 0
-            fields = {"epoch": self._epoch + 1, "batch": batch + 1}
-            self._save(self._epoch, fields, logs or {}, epochs_done=self._epoch)
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best value so far, what was counted, and what was saved."""
+        return {
+            "best": self.best,
+            "points": self._points.state_dict(),
+            "saves": self._saves,
+            "saved": [str(path) for path in self._saved],
+        }
 
-    def _save(self, epoch: int, fields: dict[str, Any], logs: Mapping[str, Any], *, epochs_done: int) -> None:
-        folder = self._folder(fields, logs)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken."""
+        self.best, self._saves = state["best"], state["saves"]
+        self._points.load_state_dict(state["points"])
+        self._saved = [Path(path) for path in state["saved"]]
+
+    # -- when
+
+    def _save_after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._points.is_due(batch):
+            self._save_if_better(self._epoch, {"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
+
+    def _save_if_better(self, epoch: int, fields: dict[str, Any], logs: Mapping[str, Any]) -> None:
+        path = self._path(fields, logs)
         if self.save_best_only and not self._is_best(epoch, logs):
             return
-        self._say(epoch, f"saving {'weights' if self.save_weights_only else 'model'} to {folder}")
-        self._writer.wait()  # what the last save left behind is then known
-        state = self.model.get_state(weights_only=self.save_weights_only)
-        step = self.model.step
-        metadata = {"weights_only": self.save_weights_only, "epoch": epochs_done, "step": step}
-        replaces = self._outdated(folder)
-        self._saved.append(self._writer.save(folder, state, step=step, metadata=metadata, replaces=replaces))
+        self._say(epoch, f"saving {'weights' if self.save_weights_only else 'model'} to {path}")
+        self._saves += 1
+        is_kept = self.keep_every is not None and self._saves % self.keep_every == 0
+        if self._writes_files:
+            self._save_file(path, is_kept)
+        else:
+            self._save_folder(path, is_kept)
 
     def _is_best(self, epoch: int, logs: Mapping[str, Any]) -> bool:
         current = self._monitor.value(logs, validates=self.validates)
@@ -137,21 +174,43 @@ class ModelCheckpoint(Callback):
         self.best = current
         return True
 
-    def _outdated(self, folder: Path) -> list[Path]:
+    # -- how
+
+    def _save_folder(self, folder: Path, is_kept: bool) -> None:
+        self._writer.wait()  # what the last save left behind is then known
+        outdated = self._outdated_in(folder)
+        path = next_path(folder, self.model.step)
+        if not is_kept:
+            self._saved.append(path)
+        # Asked for only now: it holds what this callback keeps.
+        state, run = self.model.state_to_save(weights_only=self.save_weights_only)
+        metadata = {"weights_only": self.save_weights_only, "kept": is_kept}
+        self._writer.save(folder, state, step=self.model.step, metadata=metadata, run=run, replaces=outdated)
+
+    def _outdated_in(self, folder: Path) -> list[Path]:
         """Returns the checkpoints that the next one, in `folder`, takes the place of."""
-        here = checkpoints_in(folder)
-        if self.max_to_keep is None:
+        here = [path for path in checkpoints_in(folder) if not is_kept(path)]
+        if self.keep_last is None:
             return here
         self._saved = [path for path in self._saved if path.exists()]
         known = [path for path in here if path not in self._saved] + self._saved  # oldest first
-        return known[: max(0, len(known) + 1 - self.max_to_keep)]
+        return known[: max(0, len(known) + 1 - self.keep_last)]
 
-    def _folder(self, fields: dict[str, Any], logs: Mapping[str, Any]) -> Path:
+    def _save_file(self, path: Path, is_kept: bool) -> None:
+        if jax.process_index() == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.model.averages_in_place():
+                self.model.save_weights(path)
+        self._saved = [one for one in self._saved if one != path] + ([] if is_kept else [path])
+        while self.keep_last is not None and len(self._saved) > self.keep_last:
+            self._saved.pop(0).unlink(missing_ok=True)
+
+    def _path(self, fields: dict[str, Any], logs: Mapping[str, Any]) -> Path:
         try:
             return Path(self.filepath.format_map(_Fields(fields, logs))).absolute()
         except KeyError as error:
             message = unknown_name_message("name in filepath", str(error.args[0]), [*fields, *logs])
-            raise ValueError(f"ModelCheckpoint: {message}") from None
+            raise ValueError(f"{type(self).__name__}: {message}") from None
 
     def _say(self, epoch: int, message: str) -> None:
         if self.verbose:
@@ -169,13 +228,10 @@ class _Fields(dict):
         return float(self._logs[name])
 
 
-def _check_count(name: str, value: Any, expected: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"ModelCheckpoint: {name} is {value!r}, expected {expected}. Pass for example {name}=1."
-        )
+def _has_fields(filepath: str) -> bool:
+    return any(field is not None for _, field, _, _ in string.Formatter().parse(filepath))
 
 
 def _fixed_folder(filepath: str) -> Path:
-    """Returns the folder whose name does not depend on any field."""
-    return Path(filepath.partition("{")[0] + "_").parent if "{" in filepath else Path(filepath)
+    """Returns the folder above the first name that a field decides."""
+    return Path(filepath.partition("{")[0] + "_").parent

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from easyflax.checkpoint import orbax_adapter
-from easyflax.checkpoint.manifest import MANIFEST, Manifest, read_manifest, verify_files
+from easyflax.checkpoint.manifest import MANIFEST, RUN, Manifest, read_manifest, verify_files
+from easyflax.checkpoint.plain_values import decode
 from easyflax.checkpoint.tree import flatten, from_plain, mismatches, spec_of, to_plain, unflatten
 from easyflax.errors import CheckpointError
 
-__all__ = ["Checkpoint", "checkpoints_in", "newest", "next_path"]
+__all__ = ["Checkpoint", "checkpoints_in", "is_kept", "newest", "next_path", "remove_checkpoint"]
 
 _NAME = re.compile(r"(\d{6,})-step(\d+)")
 _SHOWN = 4
@@ -39,33 +43,58 @@ class Checkpoint:
         self.path = path
         self.step = manifest.step
         self.metadata = manifest.metadata
-        self._arrays = manifest.arrays
+        self._run = manifest.run
+        self._arrays = {name: spec for name, spec in manifest.arrays.items() if not name.startswith(RUN)}
+        self._run_arrays = {name: spec for name, spec in manifest.arrays.items() if name.startswith(RUN)}
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.path)!r}, step={self.step})"
 
-    def restore(self, template: Any) -> Any:
+    @property
+    def holds_run(self) -> bool:
+        """Whether something was saved as `run`."""
+        return self._run is not None
+
+    def restore(self, template: Any, *, partial: bool = False) -> Any:
         """Returns the saved tree.
 
         Args:
             template: a tree of the same structure, shapes and dtypes as the saved one. Its arrays' shardings
                 are those of the result; NumPy arrays come back as NumPy arrays.
+            partial: whether other arrays may be saved, too, which are then left alone.
 
         Raises:
             CheckpointError: the saved arrays have other names, shapes or dtypes; nothing is ever cast.
         """
+        return self._restore(template, partial)[0]
+
+    def restore_with_run(self, template: Any) -> tuple[Any, Any]:
+        """Returns the saved tree as `restore` does, and what was saved as `run`, its arrays in NumPy's form.
+
+        Raises:
+            CheckpointError: as `restore`.
+        """
+        return self._restore(template, partial=False)
+
+    def _restore(self, template: Any, partial: bool) -> tuple[Any, Any]:
         leaves = flatten(template)
         specs = {name: spec_of(leaf) for name, leaf in leaves.items()}
-        if wrong := mismatches(self._arrays, specs):
+        beside = dict(self._run_arrays)
+        if partial:
+            beside |= {name: spec for name, spec in self._arrays.items() if name not in specs}
+        if wrong := mismatches({n: spec for n, spec in self._arrays.items() if n not in beside}, specs):
             more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise CheckpointError(
                 f"{self.path}: {'; '.join(wrong[:_SHOWN])}{more}; expected the arrays of this model, of the "
                 "same shape and dtype. Build and compile the model as it was when it was saved."
             )
-        plain = orbax_adapter.read_arrays(
-            self.path / "state", {name: to_plain(leaf) for name, leaf in leaves.items()}
-        )
-        return unflatten(template, {name: from_plain(plain[name], spec) for name, spec in specs.items()})
+        wanted = {name: to_plain(leaf) for name, leaf in leaves.items()}
+        wanted |= {name: np.empty(spec.shape, np.dtype(spec.dtype)) for name, spec in beside.items()}
+        plain = orbax_adapter.read_arrays(self.path / "state", wanted)
+        specs |= self._run_arrays
+        arrays = {name: from_plain(plain[name], spec) for name, spec in specs.items()}
+        in_run = {name.removeprefix(RUN): arrays[name] for name in self._run_arrays}
+        return unflatten(template, arrays), decode(self._run, in_run)
 
 
 def newest(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -106,6 +135,22 @@ def next_path(folder: Path, step: int) -> Path:
     last = checkpoints_in(folder)[-1:]
     number = int(last[0].name.split("-")[0]) + 1 if last else 1
     return folder / f"{number:06d}-step{step}"
+
+
+def is_kept(path: Path) -> bool:
+    """Returns whether a checkpoint says of itself, in its metadata, that it is kept for good."""
+    try:
+        return bool(read_manifest(path).metadata.get("kept"))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        return False
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Deletes a checkpoint, its manifest first, so that a rest of it is never taken for a whole one."""
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
 
 def _why_none(folder: Path, damaged: list[str]) -> str:

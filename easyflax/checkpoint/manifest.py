@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from easyflax.checkpoint.strict_json import canonical, parse, sha256
 from easyflax.checkpoint.tree import ArraySpec
 
-__all__ = ["MANIFEST", "Manifest", "read_manifest", "verify_files", "write_manifest"]
+__all__ = ["MANIFEST", "RUN", "Manifest", "read_manifest", "verify_files", "write_manifest"]
 
 MANIFEST = "MANIFEST.json"
+RUN = "run/"  # the names of arrays begin so that are not the model's
 _FORMAT = "easyflax-checkpoint-1"
 _LARGEST = 256 * 2**20
 
@@ -30,10 +31,16 @@ class Manifest(NamedTuple):
     files: dict[str, list[Any]]  # path in the folder -> [size in bytes, SHA-256 sum]
     arrays: dict[str, ArraySpec]
     metadata: dict[str, Any]
+    run: Any  # what `plain_values.encode` made; None where nothing was saved beside the model
 
 
 def write_manifest(
-    folder: Path, *, step: int, arrays: Mapping[str, ArraySpec], metadata: Mapping[str, Any]
+    folder: Path,
+    *,
+    step: int,
+    arrays: Mapping[str, ArraySpec],
+    metadata: Mapping[str, Any],
+    run: Any = None,
 ) -> None:
     """Writes the manifest of all files that are in `folder` now."""
     body = {
@@ -42,6 +49,7 @@ def write_manifest(
         "files": {name: [path.stat().st_size, _file_sum(path)] for name, path in _files(folder).items()},
         "arrays": {name: list(spec) for name, spec in arrays.items()},
         "metadata": dict(metadata),
+        "run": run,
     }
     temporary = folder / f".{MANIFEST}.tmp"
     with open(temporary, "wb") as file:
@@ -72,7 +80,7 @@ def read_manifest(folder: Path) -> Manifest:
     arrays = {
         name: ArraySpec(tuple(shape), dtype, prng) for name, (shape, dtype, prng) in body["arrays"].items()
     }
-    return Manifest(body["step"], body["files"], arrays, body["metadata"])
+    return Manifest(body["step"], body["files"], arrays, body["metadata"], body.get("run"))
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

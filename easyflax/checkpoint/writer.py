@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from easyflax.checkpoint.folder import checkpoints_in, next_path
-from easyflax.checkpoint.manifest import MANIFEST, write_manifest
+from easyflax.checkpoint.folder import checkpoints_in, next_path, remove_checkpoint
+from easyflax.checkpoint.manifest import MANIFEST, RUN, write_manifest
 from easyflax.checkpoint.orbax_adapter import OrbaxWriter
+from easyflax.checkpoint.plain_values import encode
 from easyflax.checkpoint.strict_json import canonical
 from easyflax.checkpoint.tree import flatten, spec_of, to_plain
 
@@ -42,6 +42,7 @@ class CheckpointWriter:
         *,
         step: int,
         metadata: Mapping[str, Any] | None = None,
+        run: Any = None,
         replaces: Iterable[Path] = (),
     ) -> Path:
         """Begins to save, and returns the checkpoint's path once the arrays may be donated or changed.
@@ -52,6 +53,7 @@ class CheckpointWriter:
                 warning, and nothing is replaced.
             step: the training step, for people to read.
             metadata: what JSON can hold.
+            run: what else the run needs to go on: plain values and arrays, see `plain_values`.
             replaces: older checkpoints to delete when this one is complete.
 
         Raises:
@@ -61,24 +63,25 @@ class CheckpointWriter:
         """
         self.wait()
         leaves = flatten(tree)
+        run, arrays = encode(run)
+        leaves |= {RUN + name: array for name, array in arrays.items()}
         specs = {name: spec_of(leaf) for name, leaf in leaves.items()}
         metadata = dict(metadata or {})
-        canonical(metadata)
+        canonical([metadata, run])
         path = next_path(Path(folder).absolute(), step)
         path.mkdir(parents=True)
         # Asked of the devices here, in the order of the program; the answers are read in the background.
         suspects = {
             name: _is_broken(leaf, name.startswith("params/"))
             for name, leaf in leaves.items()
-            if _is_float(leaf)
+            if _is_float(leaf) and not name.startswith(RUN)  # a record may hold NaN
         }
         if self._orbax is None or self._thread is None:
             self._orbax = OrbaxWriter()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="easyflax-checkpoint")
         self._orbax.start(path / "state", {name: to_plain(leaf) for name, leaf in leaves.items()})
-        self._pending = self._thread.submit(
-            _finish, self._orbax, path, suspects, list(replaces), step=step, arrays=specs, metadata=metadata
-        )
+        facts = {"step": step, "arrays": specs, "metadata": metadata, "run": run}
+        self._pending = self._thread.submit(_finish, self._orbax, path, suspects, list(replaces), **facts)
         return path
 
     def wait(self) -> None:
@@ -117,7 +120,7 @@ def _finish(
     orbax.wait()
     broken = [name for name, flag in jax.device_get(dict(suspects)).items() if flag]
     if broken:
-        _remove(path)
+        remove_checkpoint(path)
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         return (
             f"The checkpoint {path} was not kept: NaN or infinite values in {', '.join(broken[:3])}{more}, "
@@ -127,16 +130,8 @@ def _finish(
     write_manifest(path, **facts)
     unfinished = [other for other in checkpoints_in(path.parent) if not (other / MANIFEST).exists()]
     for other in (*replaces, *unfinished):
-        _remove(other)
+        remove_checkpoint(other)
     return None
-
-
-def _remove(path: Path) -> None:
-    """Deletes a checkpoint, its manifest first, so that a rest of it is never taken for a whole one."""
-    (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
-    if path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
 
 
 def _is_float(leaf: Any) -> bool:

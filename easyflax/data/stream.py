@@ -123,8 +123,15 @@ class StreamSource:
         return self._given_place._asdict()
 
     def set_state(self, state: Any) -> None:
-        """Goes on where `state` was taken; without a state of the iterator, batches are read and dropped."""
+        """Goes on where `state` was taken; without a state of the iterator, batches are read and dropped.
+
+        Raises:
+            ValueError: the data cannot be read again, and are beyond that place.
+        """
         place = Place(**state)
+        if not self._stream.is_restartable:
+            self._read_up_to(place)
+            return
         self._close()
         self._iterator = self._stream.open()
         if place.iterator is not None:
@@ -135,6 +142,17 @@ class StreamSource:
         self._read_place = self._given_place = place
 
     # -- reading
+
+    def _read_up_to(self, place: Place) -> None:
+        batches = place.batches - self._given_place.batches
+        if batches < 0:
+            raise ValueError(
+                f"{self._to_batch.caller}: {self._stream.kind} was read up to batch "
+                f"{self._given_place.batches}, expected at most {place.batches}, from where to go on. Make a "
+                f"new one, or pass data that can be read again."
+            )
+        for item in self._read(self._next_epoch, batches):
+            self._given_place = item.place
 
     def _peek(self) -> Item | None:
         if not self._pending:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 from easyflax import checkpoint
 from easyflax.models import weights
 from easyflax.models.compiled import Compiled
+from easyflax.models.resuming import resumable
 from easyflax.train.binding import Binding
+from easyflax.train.session import Session
 
 __all__ = ["StateMethods"]
 
@@ -25,6 +28,7 @@ class StateMethods:
     _require_built: Callable[[str], None]
     _require_compiled: Callable[[str], Compiled]
     _binding: Callable[[], Binding]
+    _session: Session | None
 
     def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Writes the weights into one file, frozen ones too, under the names of the layers.
@@ -52,7 +56,7 @@ class StateMethods:
         """Reads weights that `save_weights` of this model wrote, or of another one.
 
         Args:
-            filepath: of the file.
+            filepath: of the file, or the folder of a checkpoint.
             skip_mismatch: leaves weights as they are that the file does not have in their shape, and says so
                 in a warning, instead of raising.
             by_name: gives each layer the weights of the one of its name, wherever that was in the other
@@ -60,10 +64,20 @@ class StateMethods:
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: the file is damaged, or no other than `save_weights` wrote it.
+            CheckpointError: the file is damaged, or no other than `save_weights` wrote it; or the folder
+                holds no checkpoint of this model.
             ValueError: names or shapes differ, or the model is not built.
         """
         self._require_built("load_weights")
+        if os.path.isdir(filepath):
+            if skip_mismatch or by_name:
+                raise ValueError(
+                    f"load_weights: {os.fspath(filepath)} is a folder, expected a file with skip_mismatch or "
+                    "by_name. Leave these out, or save a file with model.save_weights."
+                )
+            template = self.get_state(weights_only=True)
+            self.set_state(checkpoint.newest(filepath).restore(template, partial=True))
+            return
         arrays = checkpoint.load_weights(filepath)
         weights.set_from_file(
             self,
@@ -119,6 +133,44 @@ class StateMethods:
             engine.set_opt_state(state["opt_state"], binding)
             engine.steps_done = int(state["counters"]["step"])
             engine.updates_done = int(state["counters"]["updates"])
+
+    def _get_state(self, weights_only: bool) -> dict[str, Any]:
+        return self.get_state(weights_only=weights_only)
+
+    # -- for callbacks
+
+    def state_to_save(self, *, weights_only: bool = False) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Returns what a checkpoint holds, for callbacks that write some.
+
+        Args:
+            weights_only: leaves out what only training needs.
+
+        Returns:
+            `get_state`, with averages in place of weights where a callback has some; and, within `fit`, what
+            else the run needs to go on, else None.
+        """
+        if self._session is None:
+            return self.get_state(weights_only=weights_only), None
+        return self._session.course.to_save(weights_only=weights_only)
+
+    def averages_in_place(self) -> AbstractContextManager[None]:
+        """Has averages in place of weights in a `with`, where a callback of the running fit has some."""
+        return nullcontext() if self._session is None else self._session.course.averages_in_place()
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Lets the running `fit` go on from the newest checkpoint in `path`; for `on_train_begin`.
+
+        Raises:
+            CheckpointError: there is nothing to go on from, or it is of another model.
+            RuntimeError: no fit is running.
+        """
+        if self._session is None:
+            raise RuntimeError(
+                "resume was called while no fit of this model runs, expected a call from on_train_begin of a "
+                "callback. Call fit(resume_from=path), or load_checkpoint(path) for the state alone."
+            )
+        state, run = resumable(path).restore_with_run(self.get_state())
+        self._session.course.resume(state, run)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Sets the state from the newest whole checkpoint in `path`, where `ModelCheckpoint` wrote it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Literal
@@ -20,12 +21,14 @@ from easyflax.models.arguments import (
 from easyflax.models.compiled import Compiled
 from easyflax.models.inference_methods import InferenceMethods
 from easyflax.models.optimizer_home import OptimizerHome
+from easyflax.models.resuming import check_resumes
 from easyflax.models.state_methods import StateMethods
 from easyflax.models.trained import one_batch, within_one_pass
 from easyflax.optimizers import Optimizer
 from easyflax.optimizers.options import with_options, with_scaled_loss
 from easyflax.train.callback_list import Callbacks
 from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.course import Course
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
 from easyflax.train.logs import BatchLogs
@@ -191,6 +194,8 @@ class Trainer(InferenceMethods, StateMethods):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Collection[int] = 1,
+        *,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> History:
         """Trains the model.
 
@@ -216,6 +221,10 @@ class Trainer(InferenceMethods, StateMethods):
             validation_steps: batches of a validation; all by default.
             validation_batch_size: as `batch_size`, for validation.
             validation_freq: validate every so many epochs, or after the epochs of a list, counted from 1.
+            resume_from: a folder of `ModelCheckpoint` or `OrbaxCheckpoint`: the fit goes on where its newest
+                checkpoint was saved, in the middle of an epoch, too, and ends as the other would have ended.
+                Make model, data and callbacks as they were then. A `BackupAndRestore` that has something
+                goes before.
 
         Returns:
             the `History`: `history.history` has a list of floats for each log name.
@@ -224,10 +233,13 @@ class Trainer(InferenceMethods, StateMethods):
             NotCompiledError: `compile` was not called.
             ValueError: an argument, the shapes or the labels do not fit; said before any training.
             NonFiniteLossError: the loss became NaN or infinite.
+            CheckpointError: there is nothing in `resume_from` to go on from, or it is of another model.
         """
         compiled = self._require_compiled("fit")
         epochs = check_count("epochs", epochs, 1)
         initial_epoch = check_count("initial_epoch", initial_epoch, 0)
+        if resume_from is not None:
+            check_resumes(resume_from, initial_epoch)
         steps_per_epoch = check_count_or_none("steps_per_epoch", steps_per_epoch)
         data, held_out = _with_validation((x, y, sample_weight), validation_split, validation_data)
         source = as_source(
@@ -258,7 +270,12 @@ class Trainer(InferenceMethods, StateMethods):
         session_on = compiled.engine.session_on(trained.binding, steps, plan.shape)
         with hooks.on_screen(), hooks.told_of_exceptions():
             with between_steps() as interrupts, session_on as session:
+                session.course = Course(
+                    session, plan, hooks, get_state=self._get_state, set_state=self.set_state
+                )
                 hooks.on_train_begin()
+                if resume_from is not None and not session.course.is_resumed:
+                    self.resume(resume_from)
                 with session.shapes.advising_on_memory("fit"):
                     logs = run_epochs(
                         session,

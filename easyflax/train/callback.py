@@ -27,6 +27,8 @@ class Callback:
         params: `verbose`, `epochs` and `steps` (an epoch; None if unknown) of the running call, by name.
         plan: of the running fit, as all callbacks left it; None before.
         validates: whether the running fit validates, if not after every epoch.
+        called_last: whether the hooks are called after those of callbacks that do not set it, as those who
+            save a run do: what they save is then complete.
 
     Examples:
         >>> class PrintLoss(Callback):
@@ -35,6 +37,7 @@ class Callback:
     """
 
     validates = False
+    called_last = False
     plan: Plan | None = None
 
     def __init__(self) -> None:
@@ -72,6 +75,10 @@ class Callback:
         Args:
             state: numbers may come back as NumPy scalars.
         """
+
+    def params_to_save(self) -> Mapping[str, Any] | None:
+        """Returns parameters to save in place of the model's, such as their averages, by path."""
+        return None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Called once at the start of `fit`."""

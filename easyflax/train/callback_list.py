@@ -262,7 +262,8 @@ class CallbackList(Callback):
         return self._heard[name]
 
     def _overriding(self, name: str) -> list[Callback]:
-        return [callback for callback in self.callbacks if overrides(callback, name)]
+        found = [callback for callback in self.callbacks if overrides(callback, name)]
+        return sorted(found, key=lambda callback: callback.called_last)
 
 
 def _with_logs_second(hook: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from easyflax.errors import unknown_name_message
@@ -46,6 +46,16 @@ class History(Callback):
             self.history.setdefault(name, []).append(as_python(value))
             self._rows.setdefault(name, []).append(len(self.epoch))
         self.epoch.append(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the record so far."""
+        return {"history": self.history, "epoch": self.epoch, "rows": self._rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on with another record."""
+        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.epoch = list(state["epoch"])
+        self._rows = {name: list(rows) for name, rows in state["rows"].items()}
 
     def to_pandas(self) -> Any:
         """Returns a `pandas.DataFrame`: a row an epoch, a column a name, NaN where an epoch had no value.

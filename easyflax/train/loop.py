@@ -51,12 +51,16 @@ def run_epochs(
         NonFiniteLossError: the loss of a step was NaN or infinite.
     """
     logs: dict[str, float] = {}
-    for epoch in range(plan.initial_epoch, plan.epochs):
+    course = session.course
+    if course.is_resumed and should_stop():  # the run that goes on here had come to its end
+        return logs
+    for epoch in range(course.epoch, plan.epochs):
         callbacks.on_epoch_begin(epoch)
         logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
         if plan.validation and validation_steps and plan.validation.is_due(epoch):
             logs |= _validate(session, plan.validation, validation_steps, callbacks, interrupts)
         session.show()
+        course.end_epoch()
         callbacks.on_epoch_end(epoch, logs)
         is_last = epoch == plan.epochs - 1  # asking the source may read one batch, for the next epoch
         if should_stop() or (not is_last and plan.source.is_exhausted):
@@ -90,10 +94,11 @@ def _train_one_epoch(
     should_stop: Callable[[], bool],
     interrupts: Interrupts,
 ) -> dict[str, float]:
+    course = session.course
     if epoch > plan.initial_epoch:
         session.check_unchanged()
-    session.begin_epoch(plan.batches_an_update(epoch), plan.known_steps)
-    first_step = session.steps_done
+    left = course.begin_epoch(epoch)
+    first_step = session.steps_done - course.batches
 
     def check(values: dict[str, Any]) -> None:
         # The mean over the epoch is not finite from the first loss on that is not.
@@ -104,21 +109,19 @@ def _train_one_epoch(
     def logs_of(packed: Packed) -> BatchLogs:
         return BatchLogs(packed, session.steps.log_packing("train"), check)
 
-    packed, done = None, 0
-    with closing(plan.source.epoch(epoch, plan.steps_per_epoch)) as running:
-        for batches in _several(running, session.steps.steps_per_execution):
-            callbacks.on_train_batch_begin(done)
-            packed = session.train(batches)
-            done += len(batches)
-            callbacks.on_train_batch_end(done - 1, logs_of(packed))
+    with closing(left):
+        for batches in _several(left, session.steps.steps_per_execution):
+            callbacks.on_train_batch_begin(course.batches)
+            course.add(len(batches), session.train(batches))
+            callbacks.on_train_batch_end(course.batches - 1, logs_of(course.logs))
             interrupts.check()
             if should_stop():
                 break
         else:
-            _check_count(plan, epoch, done)
+            _check_count(plan, epoch, course.batches)
     session.end_epoch()
     session.check_unchanged()
-    return dict(logs_of(packed).fetch()) if packed else {}
+    return dict(logs_of(course.logs).fetch()) if course.logs else {}
 
 
 def _several(batches: Iterator[Batch], number: int) -> Iterator[list[Batch]]:

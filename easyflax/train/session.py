@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
 from easyflax.train.state import TrainState
+
+if TYPE_CHECKING:  # it holds a session
+    from easyflax.train.course import Course
 
 __all__ = ["Live", "Resting", "Session"]
 
@@ -110,7 +113,10 @@ class Session:
         updates_done: updates of the parameters; fewer where several batches make one.
         steps: what runs.
         shapes: of the batches.
+        course: where the fit is; set by it.
     """
+
+    course: Course
 
     def __init__(
         self,
@@ -237,6 +243,10 @@ class Session:
         self.state = replace(self.state, additions=additions)
         if name == PENDING:
             self._group.waiting = int(state.batches)
+
+    def set_metrics(self, metrics: Packed) -> None:
+        """Replaces the accumulators by copies of packed ones."""
+        self.state = replace(self.state, metrics=self.layout.copy_to_devices(metrics))
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
