@@ -195,13 +195,14 @@ def serialize(value: Any) -> Any:
     if isinstance(value, (list, tuple, MutableSequence)):
         items = [serialize(item) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not hasattr(value, "get_config"):  # some maps of objects have it
         return {key: serialize(item) for key, item in value.items()}
     for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
     if not hasattr(value, "get_config") and _is_dtype(value):  # a layer has a dtype, too
-        return jnp.dtype(value).name
+        dtype: Any = value
+        return jnp.dtype(dtype).name
     if hasattr(value, "get_config") or (callable(value) and hasattr(value, "__name__")):
         return _serialize_object(value)
     raise TypeError(

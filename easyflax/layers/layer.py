@@ -106,6 +106,7 @@ class Layer(Weighted):
     _positional: ClassVar[tuple[str, ...]] = ()
     _makes_masks: ClassVar[bool] = False
     _is_between_values: ClassVar[bool] = False  # made of symbolic values
+    _is_in_paths: bool = True  # its name is a part of the paths of its weights
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Any:
         if args and hasattr(type(args[0]), "__easyflax_call__") and not cls._is_between_values:
@@ -385,6 +386,11 @@ class Layer(Weighted):
     def name(self) -> str:
         """The layer's name; without one of its own, the one that the first model gave it."""
         return self._name or self._auto_name or snake_case(type(self).__name__)
+
+    @property
+    def _root_name(self) -> str | None:
+        """What the paths of its weights begin with, where it is the whole that is trained."""
+        return self.name if self._is_in_paths else None
 
     @property
     def _policy(self) -> DTypePolicy:

@@ -29,9 +29,16 @@ class Chain(Layer):
 
     __slots__ = ("_stated",)  # copies do not have it
 
-    def __init__(self) -> None:
+    _is_in_paths = False  # but the model that holds it is
+
+    def __init__(self, model_name: str = "sequential") -> None:
         super().__init__()
+        self._auto_name = model_name
         self.layers = nnx.List([])
+
+    @property
+    def _root_name(self) -> str | None:
+        return self.name
 
     def add(self, layer: Any) -> None:
         """Appends a layer; where the shape of the input is known, the layer is built and checked.

@@ -43,6 +43,7 @@ class Graph(Layer):
     __slots__ = ("stated",)  # the symbolic inputs and outputs; copies do not have them
     built = True
     _is_between_values = True
+    _is_in_paths = False
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         super().__init__()

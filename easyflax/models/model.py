@@ -145,6 +145,11 @@ class Model(Trainer, Layer):
         return self._is_wrapper and getattr(self.trained_module, "stated", None) is not None
 
     @property
+    def _is_in_paths(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether its name is a part of the paths of its weights: as in Keras not that of a graph."""
+        return not (self._is_wrapper and isinstance(self.trained_module, Graph))
+
+    @property
     def _can_be_called(self) -> bool:
         """Whether there is anything that says what a call does."""
         return self._is_wrapper or self._has_own_call

@@ -43,7 +43,7 @@ class Sequential(Model):
                 "Sequential: got layers that are not in a list, expected one list of them. Write "
                 "ef.Sequential([first, second])."
             )
-        super().__init__(Chain(), name=name)
+        super().__init__(Chain(name or "sequential"), name=name)
         self._auto_name = "sequential"
         for layer in layers or ():
             self.add(layer)

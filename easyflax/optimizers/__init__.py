@@ -20,6 +20,8 @@ from easyflax.optimizers.mean_squares import Adagrad as Adagrad
 from easyflax.optimizers.mean_squares import RMSprop as RMSprop
 from easyflax.optimizers.momentum import SGD as SGD
 from easyflax.optimizers.momentum import Lion as Lion
+from easyflax.optimizers.multi_optimizer import MultiOptimizer as MultiOptimizer
+from easyflax.optimizers.multi_optimizer import OptimizerMap as OptimizerMap
 from easyflax.optimizers.muon import Muon as Muon
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer as OptaxOptimizer
 from easyflax.optimizers.registry import deserialize as deserialize
@@ -43,10 +45,12 @@ __all__ = [
     "Lamb",
     "Lion",
     "LossScaleOptimizer",
+    "MultiOptimizer",
     "Muon",
     "Nadam",
     "OptaxOptimizer",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
     "ScheduleFree",
     "ScheduleFreeAdamW",

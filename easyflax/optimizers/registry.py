@@ -16,6 +16,7 @@ from easyflax.optimizers.ftrl import Ftrl
 from easyflax.optimizers.loss_scale import LossScaleOptimizer
 from easyflax.optimizers.mean_squares import Adadelta, Adagrad, RMSprop
 from easyflax.optimizers.momentum import SGD, Lion
+from easyflax.optimizers.multi_optimizer import MultiOptimizer
 from easyflax.optimizers.muon import Muon
 from easyflax.optimizers.optax_optimizer import OptaxOptimizer
 from easyflax.optimizers.schedule_free import ScheduleFree, ScheduleFreeAdamW
@@ -28,7 +29,7 @@ _CLASSES = (
     *(SGD, Lion, RMSprop, Adagrad, Adadelta, Adam, AdamW, Adamax, Nadam, Lamb),
     *(Adafactor, Ftrl, Muon, ScheduleFreeAdamW),
 )
-_OF_CONFIGS = (LossScaleOptimizer, ScheduleFree)  # these need an argument
+_OF_CONFIGS = (LossScaleOptimizer, MultiOptimizer, ScheduleFree)  # these need an argument
 _BY_NAME: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from easyflax.optimizers.arguments import check_at_least, check_share
+from easyflax.optimizers.parted import PartedState, merged, part
 from easyflax.optimizers.transforms import clip_each_by_norm
 
 __all__ = [
@@ -88,6 +89,8 @@ def finalized(params: Any, opt_state: Any) -> Any:
     found = [node for node in jax.tree.leaves(opt_state, is_leaf=_is_average) if _is_average(node)]
     if not found:
         return params
+    if isinstance(found[-1], PartedState):
+        return _finalized_parts(params, found[-1])
     average = found[-1].average
     shapes, expected = (jax.tree.map(jnp.shape, tree) for tree in (params, average))
     if shapes != expected:
@@ -259,8 +262,16 @@ def needed(params: Any, what: str) -> Any:
     return params
 
 
+def _finalized_parts(params: Any, state: PartedState) -> Any:
+    leaves, structure = jax.tree.flatten(params)
+    pairs = zip(state.members, state.states, strict=True)
+    return structure.unflatten(
+        merged([finalized(part(leaves, mine), inner) for mine, inner in pairs], state.members)
+    )
+
+
 def _is_average(node: Any) -> bool:
-    return isinstance(node, AverageState)
+    return isinstance(node, AverageState | PartedState)
 
 
 def _chain(*transformations: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -315,13 +315,15 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def _layer_path(nodes: Mapping[Any, Any], path: tuple[Any, ...], variable: nnx.Variable[Any]) -> str:
-    """Returns a path in which layers go by their names, instead of by where they are held."""
-    parts, held = [], []  # what is named, and the names since the last one
+    """Returns a path in which layers go by their names, instead of by where they are held, as in Keras."""
+    root_name = getattr(nodes[()], "_root_name", None)
+    parts = [] if root_name is None else [root_name]
+    held: list[str] = []  # names since the last one in `parts`
     for place in range(1, len(path)):
         held.append(str(path[place - 1]))
         node = nodes.get(path[:place])
         if isinstance(node, Layer):
-            parts, held = [*parts, node.name], []
+            parts, held = [*parts, *([node.name] if node._is_in_paths else [])], []
         elif isinstance(node, nnx.Module) and not isinstance(node, nnx.List | nnx.Dict):
             parts, held = [*parts, *held], []
     return "/".join([*parts, *held, variable.get_metadata("name", None) or str(path[-1])])
