@@ -30,6 +30,10 @@ from easyflax.callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from easyflax.callbacks.learning_rate import LearningRateMonitor as LearningRateMonitor
 from easyflax.callbacks.learning_rate import LearningRateScheduler as LearningRateScheduler
 from easyflax.callbacks.learning_rate import ReduceLROnPlateau as ReduceLROnPlateau
+from easyflax.callbacks.learning_rate_finder import LearningRateFinder as LearningRateFinder
+from easyflax.callbacks.learning_rate_schedule import LearningRateSchedule as LearningRateSchedule
+from easyflax.callbacks.learning_rate_schedule import OneCycle as OneCycle
+from easyflax.callbacks.learning_rate_schedule import WarmupCosine as WarmupCosine
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.model_summary import ModelSummary as ModelSummary
 from easyflax.callbacks.orbax_checkpoint import OrbaxCheckpoint as OrbaxCheckpoint
@@ -41,6 +45,7 @@ from easyflax.callbacks.stochastic_weight_averaging import (
     StochasticWeightAveraging as StochasticWeightAveraging,
 )
 from easyflax.callbacks.stopping import StopAtValue as StopAtValue
+from easyflax.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
 from easyflax.callbacks.stopping import Timer as Timer
 from easyflax.callbacks.tensorboard import TensorBoard as TensorBoard
 from easyflax.train.additions import StepAddition as StepAddition
@@ -62,10 +67,13 @@ __all__ = [
     "History",
     "JSONLogger",
     "LambdaCallback",
+    "LearningRateFinder",
     "LearningRateMonitor",
+    "LearningRateSchedule",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ModelSummary",
+    "OneCycle",
     "OrbaxCheckpoint",
     "Plan",
     "Profiler",
@@ -79,8 +87,10 @@ __all__ = [
     "StopAtValue",
     "SwapEMAWeights",
     "TensorBoard",
+    "TerminateOnNaN",
     "Timer",
     "Update",
+    "WarmupCosine",
     "on_batch_begin",
     "on_batch_end",
     "on_epoch_begin",

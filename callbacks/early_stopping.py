@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from easyflax.callbacks.arguments import check_number
 from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
 from easyflax.train.callback import Callback
+from easyflax.train.plan import Plan
 
 __all__ = ["EarlyStopping"]
 
@@ -32,7 +34,7 @@ class EarlyStopping(Callback):
             on from where it is.
         start_from_epoch: epochs, counted from 0, before which nothing is looked at.
         check_finite: stop as soon as the value is NaN or infinite, instead of waiting as for any other value
-            that is no improvement.
+            that is no improvement; a training loss that is not finite then ends the fit without an error.
         stopping_threshold: stop as soon as the value is better than this.
         divergence_threshold: stop as soon as the value is worse than this.
         strict: whether a `monitor` that is not in the logs is an error; else such epochs are passed over.
@@ -100,6 +102,9 @@ class EarlyStopping(Callback):
         """The name in the logs."""
         return self._monitor.name
 
+    def configure(self, plan: Plan) -> Plan:
+        return dataclasses.replace(plan, raises_nonfinite=False) if self.check_finite else plan
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._start_anew()
@@ -133,21 +138,22 @@ class EarlyStopping(Callback):
         self._best_weights = None  # gives their memory back
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best epoch so far, with its weights if they are to be restored, and the count."""
+        """Returns the best epoch so far, with its weights if they are to be restored, and what decides."""
         return {
             "wait": self.wait,
             "stopped_epoch": self.stopped_epoch,
             "best": self.best,
             "best_epoch": self.best_epoch,
             "best_weights": self._best_weights,
+            "reason": self._reason,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` returned."""
-        self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self._best_weights = state["best_weights"]
-        if self.stopped_epoch:  # the run was about to end
+        """Goes on from what `state_dict` returned; if the run had been stopped, it ends at once."""
+        self.wait, self.stopped_epoch = int(state["wait"]), int(state["stopped_epoch"])
+        self.best, self.best_epoch = state["best"], int(state["best_epoch"])
+        self._best_weights, self._reason = state["best_weights"], state["reason"]
+        if self._reason is not None:
             self.model.stop_training = True
 
     def _start_anew(self) -> None:

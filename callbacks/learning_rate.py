@@ -15,7 +15,16 @@ from easyflax.callbacks.monitor import Monitor
 from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
 
-__all__ = ["LearningRateMonitor", "LearningRateScheduler", "ReduceLROnPlateau", "check_rate_can_be_set"]
+__all__ = [
+    "RATE_ADDITION",
+    "LearningRateMonitor",
+    "LearningRateScheduler",
+    "ReduceLROnPlateau",
+    "check_rate_can_be_set",
+    "check_rate_is_settable",
+]
+
+RATE_ADDITION = "learning_rate"  # the name of what sets the rate within the compiled step
 
 
 class LearningRateScheduler(Callback):
@@ -55,7 +64,7 @@ class LearningRateScheduler(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_can_be_set(type(self).__name__, self.model)
+        check_rate_can_be_set(self)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del logs
@@ -141,7 +150,7 @@ class ReduceLROnPlateau(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_can_be_set(type(self).__name__, self.model)
+        check_rate_can_be_set(self)
         self._start_anew()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -235,21 +244,36 @@ class LearningRateMonitor(Callback):
         _log_rate(self.model, logs)
 
 
-def check_rate_can_be_set(owner: str, model: Any) -> None:
-    """Raises unless the model's optimizer has a learning rate that holds when it is set.
+def check_rate_can_be_set(callback: Callback) -> None:
+    """Raises unless the optimizer has a learning rate that holds when the callback sets it.
 
     Args:
-        owner: the callback's name, for messages.
-        model: the model in training.
+        callback: in a fit, at its beginning.
+
+    Raises:
+        TypeError: it follows a schedule.
+        ValueError: the optimizer's state holds none, or several; or another callback sets the rate of each
+            update.
+    """
+    if callback.plan is not None and any(one.name == RATE_ADDITION for one in callback.plan.additions):
+        raise ValueError(
+            f"{type(callback).__name__}: another callback sets the learning rate of each update by a "
+            "schedule, which would overwrite it, expected one of the two. Leave one out."
+        )
+    check_rate_is_settable(callback)
+
+
+def check_rate_is_settable(callback: Callback) -> None:
+    """Raises unless the optimizer has a learning rate that can be set.
 
     Raises:
         TypeError: it follows a schedule.
         ValueError: the optimizer's state holds none, or several.
     """
     try:
-        model.optimizer.learning_rate = _rate(model)
+        callback.model.optimizer.learning_rate = _rate(callback.model)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{owner}: {error}") from None
+        raise type(error)(f"{type(callback).__name__}: {error}") from None
 
 
 def _rate(model: Any) -> float:

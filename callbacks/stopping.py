@@ -1,7 +1,8 @@
-"""Ends training after some time, or at a value that is good enough."""
+"""Ends training at a loss that is not finite, after some time, or at a value that is good enough."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -15,12 +16,54 @@ import numpy as np
 from easyflax.callbacks.arguments import check_number
 from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
-from easyflax.errors import unknown_name_message
+from easyflax.errors import NonFiniteLossError, unknown_name_message
 from easyflax.train.callback import Callback
+from easyflax.train.plan import Plan
 
-__all__ = ["StopAtValue", "Timer"]
+__all__ = ["StopAtValue", "TerminateOnNaN", "Timer"]
 
 _UNITS = ("days", "hours", "minutes", "seconds")
+
+
+class TerminateOnNaN(Callback):
+    """Ends `fit` after the batch at which the loss becomes NaN or infinite.
+
+    Without it, `fit` raises `NonFiniteLossError` when the logs are read, which is at the end of the epoch at
+    the latest. With it, the loss is read after every batch, which then waits for the device.
+
+    Args:
+        raise_error: raise `NonFiniteLossError`, a RuntimeError, instead: `on_train_end` is then not called.
+
+    Examples:
+        >>> import numpy as np
+        >>> from easyflax import layers, models
+        >>> model = models.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((8, 2)), np.full(8, np.nan)
+        >>> history = model.fit(x, y, 2, epochs=9, verbose=0, callbacks=[TerminateOnNaN()])
+        Batch 0: the loss is nan, training ends
+        >>> model.step
+        1
+    """
+
+    def __init__(self, raise_error: bool = False):
+        super().__init__()
+        self.raise_error = raise_error
+
+    def configure(self, plan: Plan) -> Plan:
+        return dataclasses.replace(plan, raises_nonfinite=False)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or np.isfinite(loss):
+            return
+        if self.raise_error:
+            raise NonFiniteLossError(
+                f"TerminateOnNaN: the loss is {loss} after batch {batch}, expected a finite number. Look for "
+                "NaN and infinity in x and y (np.isfinite), lower the learning rate, or clip the gradients."
+            )
+        say(f"Batch {batch}: the loss is {loss}, training ends")
+        self.model.stop_training = True
 
 
 class Timer(Callback):
@@ -93,8 +136,10 @@ class Timer(Callback):
         return {"time_elapsed": self.time_elapsed()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on counting from what `state_dict` returned."""
-        self._before = state["time_elapsed"]
+        """Goes on counting from what `state_dict` returned; if the time is over, training ends at once."""
+        self._before = float(state["time_elapsed"])
+        if self.duration is not None:
+            self._stop_if_over()
 
     def _after_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         del batch, logs
@@ -144,6 +189,11 @@ class StopAtValue(Callback):
         self._monitor = Monitor(type(self).__name__, monitor, mode)
         self.value = value
         self.verbose = verbose
+        self._has_stopped = False
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._has_stopped = False
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         current = self._monitor.value(logs or {}, validates=self.validates)
@@ -153,6 +203,16 @@ class StopAtValue(Callback):
         if current >= self.value if is_max else current <= self.value:
             if self.verbose:
                 say(f"Epoch {epoch + 1}: {self._monitor.name} is {current:.6g}, training ends")
+            self._has_stopped = self.model.stop_training = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns whether the value was reached."""
+        return {"has_stopped": self._has_stopped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` returned; if the value was reached, training ends at once."""
+        self._has_stopped = bool(state["has_stopped"])
+        if self._has_stopped:
             self.model.stop_training = True
 
 

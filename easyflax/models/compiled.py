@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from easyflax.data import ArraySource, Batch, Source
+from easyflax.data import Batch, Source
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
@@ -207,7 +207,8 @@ class Compiled:
             _check_targets(self.named, batch, y_name)
         steps = self.steps_for(trained, batch)
         if steps.own is None:
-            steps.objective.check_labels(source.data if isinstance(source, ArraySource) else batch)
+            rows = getattr(source, "data", None)  # of arrays all rows are known, also through what wraps them
+            steps.objective.check_labels(rows if isinstance(rows, Batch) else batch)
         return steps
 
 

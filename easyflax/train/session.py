@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from easyflax.train.state import TrainState
 if TYPE_CHECKING:  # it holds a session
     from easyflax.train.course import Course
 
-__all__ = ["Live", "Resting", "Session"]
+__all__ = ["Live", "Resting", "Session", "Snapshot"]
 
 
 class Live(Protocol):
@@ -93,6 +93,14 @@ class Resting:
     def close(self) -> None:
         """Gives the user's variables what was changed."""
         self._binding.set_values(self.layout.bring_home(self._changed))
+
+
+class Snapshot(NamedTuple):
+    """A moment of a fit, see `Session`."""
+
+    state: TrainState
+    steps_done: int
+    updates_done: int
 
 
 class Session:
@@ -247,6 +255,17 @@ class Session:
     def set_metrics(self, metrics: Packed) -> None:
         """Replaces the accumulators by copies of packed ones."""
         self.state = replace(self.state, metrics=self.layout.copy_to_devices(metrics))
+
+    def snapshot(self) -> Snapshot:
+        """Returns copies of all that steps change, between two groups of batches."""
+        self.arrays()
+        return Snapshot(self.layout.copy_to_devices(self.state), self.steps_done, self.updates_done)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Puts back what `snapshot` returned, which the next step deletes."""
+        self.arrays()
+        self.state, self.steps_done, self.updates_done = snapshot
+        self._group.close()
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""

@@ -181,6 +181,17 @@ def test_a_sum_that_float32_cannot_tell_from_the_best_is_no_improvement_as_in_ke
         assert ours["best"] == values[0]
 
 
+def test_a_run_that_is_resumed_after_its_end_ends_at_once():
+    callback, model = EarlyStopping(), OurModel()
+    _run(callback, model, [1.0, 2.0])
+    again, later = EarlyStopping(), OurModel()
+    again.set_model(later)
+    again.on_train_begin({})
+    again.load_state_dict(callback.state_dict())
+    assert later.stop_training
+    assert again.stopped_epoch == 1
+
+
 # -- what Keras does not have
 
 

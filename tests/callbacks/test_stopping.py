@@ -9,7 +9,8 @@ import pytest
 
 import easyflax.callbacks.stopping as stopping
 import easyflax.nnx as nnx
-from easyflax.callbacks import StopAtValue, Timer
+from easyflax.callbacks import Callback, EarlyStopping, StopAtValue, TerminateOnNaN, Timer
+from easyflax.errors import NonFiniteLossError
 from easyflax.models import Model
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
@@ -24,6 +25,59 @@ def _model():
 
 def _fit(model, callback, epochs=9, **arguments):
     return model.fit(X, Y, 4, epochs, 0, [callback], **arguments).history
+
+
+# -- TerminateOnNaN
+
+
+NAN_AFTER_TWO = np.where(np.arange(16)[:, None] < 8, Y, np.nan)
+
+
+def _fit_to_nan(callback, seen):
+    class Note(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+        def on_train_end(self, logs=None):
+            seen.append("end")
+
+    model = _model()
+    return model.fit(X, NAN_AFTER_TWO, 4, 3, 0, [callback, Note()], shuffle=False)
+
+
+def test_a_fit_ends_after_the_batch_whose_loss_is_nan(capsys):
+    seen = []
+    history = _fit_to_nan(TerminateOnNaN(), seen)
+    assert seen == [0, 1, 2, "end"]
+    assert np.isnan(history.history["loss"]).tolist() == [True]
+    assert capsys.readouterr().out == "Batch 2: the loss is nan, training ends\n"
+
+
+def test_raise_error_raises_after_that_batch_and_no_training_ends_properly():
+    seen = []
+    with pytest.raises(
+        RuntimeError, match=r"TerminateOnNaN: the loss is nan after batch 2, expected a finite"
+    ):
+        _fit_to_nan(TerminateOnNaN(raise_error=True), seen)
+    assert seen == [0, 1]
+
+
+def test_without_it_fit_itself_raises_at_the_end_of_the_epoch():
+    seen = []
+    with pytest.raises(NonFiniteLossError, match="epoch 1/3, batch 3/4"):
+        _fit_to_nan(Callback(), seen)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_finite_loss_trains_on():
+    assert len(_fit(_model(), TerminateOnNaN(), epochs=2)["loss"]) == 2
+
+
+def test_early_stopping_that_checks_ends_the_epoch_of_nan_without_an_error():
+    seen = []
+    history = _fit_to_nan(EarlyStopping("loss", check_finite=True, verbose=1), seen)
+    assert seen == [0, 1, 2, 3, "end"]
+    assert len(history.history["loss"]) == 1
 
 
 # -- Timer
@@ -147,6 +201,17 @@ def test_the_value_itself_is_good_enough(mode, values, epochs, capsys):
 def test_a_fit_ends_at_the_first_good_epoch():
     history = _fit(_model(), StopAtValue("mae", 0.5), epochs=50)
     assert history["mae"][-1] <= 0.5 < history["mae"][-2]
+
+
+def test_a_run_that_is_resumed_after_its_end_ends_at_once():
+    callback, model = StopAtValue("score", 0.2, "min"), OnlyLogs()
+    callback.set_model(model)
+    callback.on_epoch_end(0, {"score": 0.1})
+    again, later = StopAtValue("score", 0.2, "min"), OnlyLogs()
+    again.set_model(later)
+    again.on_train_begin({})
+    again.load_state_dict(json.loads(json.dumps(callback.state_dict())))
+    assert later.stop_training
 
 
 def test_a_value_of_an_unknown_name_is_refused_at_the_first_epoch_end():

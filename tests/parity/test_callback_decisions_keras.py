@@ -144,3 +144,22 @@ def test_a_plateau_on_an_optimizer_with_a_schedule_raises_the_same_error():
         plateau = library.callbacks.ReduceLROnPlateau("loss", min_delta=100.0, patience=1)
         with pytest.raises(TypeError, match=r"(?i)schedule"):
             model.fit(X, Y, epochs=3, verbose=0, callbacks=[plateau])
+
+
+def test_terminate_on_nan_ends_the_run_after_the_same_batch(capsys):
+    targets = np.where(np.arange(16)[:, None] < 8, Y[:16], np.nan)
+    runs = []
+    for library in LIBRARIES:
+        seen, model = [], compiled_model(library)
+        model.set_weights(WEIGHTS)
+        note = library.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, seen=seen: seen.append(batch),
+            on_train_end=lambda logs, seen=seen: seen.append("end"),
+        )
+        callbacks = [library.callbacks.TerminateOnNaN(), note]
+        fit = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0}
+        history = model.fit(X[:16], targets, callbacks=callbacks, **fit)
+        with pytest.raises(RuntimeError, match="batch 0"):
+            model.fit(X[:16], targets, callbacks=[library.callbacks.TerminateOnNaN(raise_error=True)], **fit)
+        runs.append((seen, len(history.history["loss"])))
+    assert runs[0] == runs[1] == ([0, 1, 2, "end"], 1)
