@@ -5,9 +5,12 @@ from __future__ import annotations
 from easyflax.callbacks.averaging import ExponentialMovingAverage as ExponentialMovingAverage
 from easyflax.callbacks.averaging import SwapEMAWeights as SwapEMAWeights
 from easyflax.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
+from easyflax.callbacks.batch_size_finder import BatchSizeFinder as BatchSizeFinder
 from easyflax.callbacks.csv_logger import CSVLogger as CSVLogger
+from easyflax.callbacks.device_stats import DeviceStats as DeviceStats
 from easyflax.callbacks.early_stopping import EarlyStopping as EarlyStopping
 from easyflax.callbacks.gradient_accumulation import GradientAccumulation as GradientAccumulation
+from easyflax.callbacks.gradient_norm import GradientNorm as GradientNorm
 from easyflax.callbacks.hooks import on_batch_begin as on_batch_begin
 from easyflax.callbacks.hooks import on_batch_end as on_batch_end
 from easyflax.callbacks.hooks import on_epoch_begin as on_epoch_begin
@@ -48,6 +51,7 @@ from easyflax.callbacks.stopping import StopAtValue as StopAtValue
 from easyflax.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
 from easyflax.callbacks.stopping import Timer as Timer
 from easyflax.callbacks.tensorboard import TensorBoard as TensorBoard
+from easyflax.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor
 from easyflax.train.additions import StepAddition as StepAddition
 from easyflax.train.additions import Update as Update
 from easyflax.train.callback import Callback as Callback
@@ -58,12 +62,15 @@ from easyflax.train.progress import Progress as ProgbarLogger
 
 __all__ = [
     "BackupAndRestore",
+    "BatchSizeFinder",
     "CSVLogger",
     "Callback",
     "CallbackList",
+    "DeviceStats",
     "EarlyStopping",
     "ExponentialMovingAverage",
     "GradientAccumulation",
+    "GradientNorm",
     "History",
     "JSONLogger",
     "LambdaCallback",
@@ -88,6 +95,7 @@ __all__ = [
     "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",
+    "ThroughputMonitor",
     "Timer",
     "Update",
     "WarmupCosine",

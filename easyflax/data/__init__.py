@@ -15,15 +15,18 @@ from easyflax.data.recognise import as_source
 from easyflax.data.rows import batch_rows, pad_batch
 from easyflax.data.source import Batch, Source
 from easyflax.data.splitting import split_validation, unpack_validation_data
+from easyflax.data.watched import WatchedSource, rebatched
 
 __all__ = [
     "ArraySource",
     "Batch",
     "Source",
+    "WatchedSource",
     "as_source",
     "batch_rows",
     "columns",
     "pad_batch",
+    "rebatched",
     "split_validation",
     "to_host_arrays",
     "unpack_validation_data",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,9 +33,13 @@ class RowSource(ABC):
     def __init__(self, num_rows: int, batch_size: int, *, seed: int | None = None, repeats: bool = True):
         self.num_rows = num_rows
         self.batch_size = batch_size
-        self.num_batches = math.ceil(num_rows / batch_size)
         self._seed = seed
         self._repeats = repeats
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one pass."""
+        return math.ceil(self.num_rows / self.batch_size)
 
     @property
     def is_exhausted(self) -> bool:
@@ -48,6 +53,12 @@ class RowSource(ABC):
     @abstractmethod
     def first_batch(self) -> Batch:
         """Returns the first rows as they stand."""
+
+    def rebatched(self, batch_size: int) -> Self:
+        """Returns a source of the same rows in batches of another size."""
+        other = copy.copy(self)
+        other.batch_size = batch_size
+        return other
 
     def state(self) -> None:
         """Returns None: the place in the data follows from the number of the epoch."""

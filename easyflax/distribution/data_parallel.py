@@ -70,6 +70,21 @@ class DataParallel:
         rows = jax.tree.leaves(batch)[0].shape[0]
         return jax.device_put(batch, self.by_rows if rows % self.num_devices == 0 else self.replicated)
 
+    def specs_of_batch(self, batch: Any) -> Any:
+        """Returns shapes, dtypes and places of what `put_batch` returns for such a batch, and puts nothing.
+
+        Args:
+            batch: a pytree of arrays or `jax.ShapeDtypeStruct`s of `(rows, ...)`.
+        """
+        if self._is_default:
+            return _specs(batch, None)
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        return _specs(batch, self.by_rows if rows % self.num_devices == 0 else self.replicated)
+
+    def specs_of_state(self, tree: Any) -> Any:
+        """Returns shapes, dtypes and places of what `put_state` returns for such a tree, and puts nothing."""
+        return _specs(tree, None if self._is_default else self.replicated)
+
     def put_state(self, tree: Any) -> Any:
         """Returns `tree` on every device; it may share memory with `tree`, so it must not be donated."""
         return tree if self._is_default else jax.device_put(tree, self.replicated)
@@ -99,6 +114,10 @@ class DataParallel:
     @functools.cached_property
     def _copy(self) -> Callable[[Any], Any]:
         return self.jit(_copy)
+
+
+def _specs(tree: Any, sharding: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
 def _copy(tree: Any) -> Any:

@@ -26,6 +26,7 @@ from easyflax.models.state_methods import StateMethods
 from easyflax.models.trained import one_batch, within_one_pass
 from easyflax.optimizers import Optimizer
 from easyflax.optimizers.options import with_options, with_scaled_loss
+from easyflax.train.additions import StepShape
 from easyflax.train.callback_list import Callbacks
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.course import Course
@@ -252,7 +253,15 @@ class Trainer(InferenceMethods, StateMethods):
         )
         trained = self._ready_for(source)
         hooks = self._hooks(callbacks, verbose, epochs, None, add_history=True)
-        plan = Plan(source, epochs, initial_epoch, steps_per_epoch, accumulation=compiled.accumulation)
+        devices = tuple(compiled.engine.layout.mesh.devices.flat)
+        plan = Plan(
+            source,
+            epochs,
+            initial_epoch,
+            steps_per_epoch,
+            accumulation=compiled.accumulation,
+            devices=devices,
+        )
         if held_out is not None:
             rows = validation_batch_size, batch_size
             plan = replace(plan, validation=_validation(held_out, rows, validation_steps, validation_freq))
@@ -366,6 +375,25 @@ class Trainer(InferenceMethods, StateMethods):
             ValueError: it is of other shapes.
         """
         self._running("set_addition_state").set_addition_state(name, state)
+
+    def lowered_step(self, batch: Any, shape: StepShape) -> Any:
+        """Returns the training step as `jax.stages.Lowered`, which tells its operations, memory and text.
+
+        Args:
+            batch: a `Batch` of arrays or of `jax.ShapeDtypeStruct`s.
+            shape: what callbacks made of the step: `plan.shape`.
+
+        Returns:
+            None where steps are computed eagerly.
+
+        Raises:
+            NotCompiledError: `compile` was not called.
+        """
+        compiled = self._require_compiled("lowered_step")
+        if compiled.eager:
+            return None
+        trained = self._trained()
+        return compiled.engine.lowered(trained.binding, compiled.steps_for(trained, batch), shape, batch)
 
     def _running(self, call: str) -> Session:
         if self._session is None:

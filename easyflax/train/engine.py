@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 
 from easyflax.distribution import DataParallel
 from easyflax.optimizers import Optimizer
@@ -21,6 +22,8 @@ from easyflax.train.carry_over import carry_over
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.nested_optimizer import nest
 from easyflax.train.session import Session
+from easyflax.train.specs import specs
+from easyflax.train.state import TrainState, start_counters
 
 
 class Engine:
@@ -78,6 +81,35 @@ class Engine:
             self._steps_done, self._updates_done = session.steps_done, session.updates_done
             if steps.uses_optimizer:
                 self._opt_state = opt_state
+
+    def lowered(self, binding: Binding, steps: CompiledSteps, shape: StepShape, batch: Any) -> Any:
+        """Returns the training step for batches of a shape as `jax.stages.Lowered`, to be analysed.
+
+        Nothing is computed, and no array made.
+
+        Args:
+            binding: the model.
+            steps: of the model; not eager ones.
+            shape: what callbacks made of the step.
+            batch: a `Batch` of arrays or of `jax.ShapeDtypeStruct`s.
+        """
+        if self.session is None:
+            state = self._state_specs(binding, steps, shape)
+        else:
+            state = specs(self.session.state)
+        state, batch = self.layout.specs_of_state(state), self.layout.specs_of_batch(specs(batch))
+        return steps.training(shape).step.lower(state, batch)
+
+    def _state_specs(self, binding: Binding, steps: CompiledSteps, shape: StepShape) -> TrainState:
+        """Returns the shapes and dtypes of the state that a session would begin with."""
+        params, other = specs(binding.arrays())
+        opt_state: Any = ()
+        if steps.uses_optimizer:
+            opt_state = jax.eval_shape(nest(self.optimizer.transformation, binding).init, params)
+        counters = jax.eval_shape(start_counters, jax.ShapeDtypeStruct((), np.int32))
+        metrics = jax.eval_shape(steps.objective.scores.fresh)
+        additions = jax.eval_shape(steps.training(shape).start, params) if shape != StepShape() else {}
+        return TrainState(params, other, opt_state, metrics, counters, additions)
 
     # -- the optimizer's state, wherever it is
 

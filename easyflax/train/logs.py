@@ -26,17 +26,31 @@ class BatchLogs(MutableMapping[str, Any]):
         self._packed = packed
         self._packing = packing
         self._check = check
+        self._added: dict[str, Any] = {}
         self._values: dict[str, Any] | None = None
+
+    def add(self, name: str, value: Any) -> None:
+        """Adds a number, or an array of the device without waiting for it.
+
+        Args:
+            name: in the logs.
+            value: if an array, nobody may donate or delete it.
+        """
+        if self._values is not None:
+            self._values[name] = as_python(jax.device_get(value))
+        else:
+            self._added[name] = value
 
     def is_ready(self) -> bool:
         """Says whether the step has finished, so that reading would not wait."""
-        vectors: Any = self._packed.values()  # jax.Array does not declare is_ready
-        return all(vector.is_ready() for vector in vectors)
+        arrays: Any = [*self._packed.values(), *self._added.values()]  # jax.Array does not declare is_ready
+        return all(array.is_ready() for array in arrays if hasattr(array, "is_ready"))
 
     def fetch(self) -> dict[str, Any]:
         """Returns the logs as a dict; waits for the step."""
         if self._values is None:
-            unpacked = self._packing.unpack(jax.device_get(self._packed))
+            packed, added = jax.device_get((self._packed, self._added))
+            unpacked = {**self._packing.unpack(packed), **added}
             values = {name: as_python(value) for name, value in unpacked.items()}
             if self._check is not None:
                 self._check(values)
@@ -64,6 +78,20 @@ class BatchLogs(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(self.fetch())
+
+
+def add_to_logs(logs: MutableMapping[str, Any] | None, values: Mapping[str, Any]) -> None:
+    """Adds values to the logs that a hook was given, without waiting for any of them in those of a batch.
+
+    Args:
+        logs: of an epoch or a batch.
+        values: numbers and scalar arrays that nobody deletes, by name.
+    """
+    for name, value in values.items():
+        if isinstance(logs, BatchLogs):
+            logs.add(name, value)
+        elif logs is not None:
+            logs[name] = as_python(jax.device_get(value))
 
 
 def as_python(value: Any) -> Any:

@@ -43,6 +43,7 @@ class Plan:
             one batch before the first such epoch.
         additions: what runs within the compiled step.
         raises_nonfinite: whether a loss that is NaN or infinite ends the fit with an error.
+        devices: those that train; changing it changes nothing.
 
     Examples:
         >>> from easyflax.data import as_source
@@ -60,6 +61,7 @@ class Plan:
     accumulation: Mapping[int, int] = field(default_factory=dict)
     additions: tuple[StepAddition, ...] = ()
     raises_nonfinite: bool = True
+    devices: tuple[Any, ...] = ()
 
     @property
     def known_steps(self) -> int | None:

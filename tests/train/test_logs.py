@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from easyflax.train.logs import BatchLogs, in_keras_order
+from easyflax.train.logs import BatchLogs, add_to_logs, in_keras_order
 from easyflax.train.packing import Packing
 
 LOSS = Packing(lambda: {"loss": jnp.zeros(())})
@@ -31,6 +31,25 @@ def test_values_are_fetched_once_and_when_first_read():
     assert value.fetched == 0
     assert logs["loss"] == logs["loss"] == 2.0
     assert value.fetched == 1
+
+
+def test_what_is_added_is_fetched_with_the_rest():
+    value, added = Counted(), jnp.float32(0.5)
+    logs = BatchLogs({"float32": value}, LOSS)
+    add_to_logs(logs, {"norm": added, "memory": 7.0})
+    assert logs.is_ready()
+    assert value.fetched == 0
+    assert dict(logs) == {"loss": 2.0, "norm": 0.5, "memory": 7.0}
+    add_to_logs(logs, {"norm": jnp.float32(0.25)})
+    assert logs["norm"] == 0.25
+    assert value.fetched == 1
+
+
+def test_numbers_are_added_to_plain_logs_and_to_none():
+    logs = {"loss": 1.0}
+    add_to_logs(logs, {"norm": jnp.float32(0.5)})
+    assert logs == {"loss": 1.0, "norm": 0.5}
+    add_to_logs(None, {"norm": 1.0})
 
 
 def test_logs_are_a_mapping_of_python_numbers():
