@@ -28,8 +28,8 @@ class BatchSizeFinder(Callback):
     """Trains with the largest batch whose step fits into the memory of a device.
 
     Before `fit` begins, the step is compiled for larger and larger batches, and XLA is asked how much memory
-    each needs: nothing is run, and no device runs out of memory. What other callbacks add to the step counts if
-    they stand before this one. Data that come in batches of their own cannot be batched anew. The learning
+    each needs: nothing is run, and no device runs out of memory. What other callbacks add to the step counts
+    if they stand before this one. Data that come in batches of their own cannot be batched anew. The learning
     rate stays as it is, although a larger batch often wants a larger one.
 
     Args:
@@ -149,8 +149,8 @@ class BatchSizeFinder(Callback):
             raise
         if analysis is None:
             raise ValueError(
-                "BatchSizeFinder: XLA does not tell how much memory a step needs on this device, expected that "
-                "it does. Leave the callback out, and pass batch_size."
+                "BatchSizeFinder: XLA does not tell how much memory a step needs on this device, expected "
+                "that it does. Leave the callback out, and pass batch_size."
             )
         return (
             analysis.argument_size_in_bytes
@@ -164,8 +164,8 @@ class BatchSizeFinder(Callback):
         found = self.memory_limit or min(map(_memory_limit, plan.devices), default=0)
         if not found:
             raise ValueError(
-                "BatchSizeFinder: the device does not tell how much memory it has, expected that it does. Pass "
-                "memory_limit in bytes."
+                "BatchSizeFinder: the device does not tell how much memory it has, expected that it does. "
+                "Pass memory_limit in bytes."
             )
         return found
 
