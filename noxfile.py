@@ -41,6 +41,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def thorough(session: nox.Session) -> None:
+    """The tests, with all cases of those that the usual run samples."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "auto", "--thorough", *session.posargs)
+
+
+@nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """The tests, with the lowest version of each runtime dependency that pyproject.toml allows.
 

@@ -51,6 +51,7 @@ def _assert_same(got, expected, atol=1e-6):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=atol)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [_sgd, _adam], ids=["sgd", "adam"])
 @pytest.mark.parametrize("devices", [1, 8])

@@ -27,6 +27,7 @@ def _close(one, other):
     np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.sampled(16)
 @every_metric
 def test_pure_functions_and_merged_halves_give_what_the_methods_give(name, settings, y_true, y_pred):
     whole, parts = (getattr(metrics, name)(**settings) for _ in range(2))

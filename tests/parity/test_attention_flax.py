@@ -88,6 +88,7 @@ def test_parameters_and_outputs_are_those_of_flax(case: Case) -> None:
     assert_same_outputs(case)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES[:4], ids=str)
 def test_gradients_are_those_of_flax(case: Case) -> None:
@@ -252,6 +253,7 @@ def _block(lib: Any) -> Any:
     return Block(lib.Rngs(0, dropout=1))
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.slow
 def test_a_transformer_block_trains_to_the_numbers_of_flax() -> None:
     x, target = normal(2, 5, 8), normal(2, 5, 8, seed=1)

@@ -40,6 +40,7 @@ def _compare(name, args, options, inputs, training, call):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("options", "training", "call"),
     [

@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("name", "jitted"), [*((name, True) for name in CASES), ("part", False)])
 def test_averages_over_training_are_those_of_flax(name: str, jitted: bool) -> None:
     options, only = CASES[name]

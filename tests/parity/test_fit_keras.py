@@ -159,6 +159,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_twenty_steps_have_the_losses_that_they_have_in_keras(name):
@@ -188,6 +189,7 @@ def test_weights_of_rows_count_in_the_loss_and_in_weighted_metrics_alone():
     trained(mlp, compiled, sample_weight=WEIGHTS, validation_data=validation)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["sparse", "column", "one_hot"])
 def test_weights_of_classes_count_in_the_loss_of_training_alone(labels):
@@ -351,6 +353,7 @@ NESTED = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NESTED)
 def test_a_model_of_ones_own_returns_any_nesting(kind):

@@ -115,6 +115,7 @@ def fit(net: Any, x: Any, y: Any, devices: int, **options: Any) -> tuple[Model, 
     return model, history.history["loss"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_of_flax_trains_as_the_same_one_of_ours_to_the_bit(name):
@@ -153,6 +154,7 @@ def train_by_hand(net: Any, x: Any, y: Any) -> list[float]:
     return means
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_fit_trains_as_a_loop_of_flax_does(name):

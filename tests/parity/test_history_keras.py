@@ -52,6 +52,7 @@ def assert_same_history(make, *, compiled, fitted, x=X):
         np.testing.assert_allclose(ours.history[name], values, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "metrics",
@@ -66,6 +67,7 @@ def test_numbers_with_validation(metrics):
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "metrics", [["accuracy"], ["acc"], ["sparse_categorical_accuracy", "accuracy"]], ids=str
 )
@@ -114,6 +116,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", COMPILED)
 def test_two_outputs(case):

@@ -72,6 +72,7 @@ def test_a_seed_gives_the_images_that_keras_makes_of_it(name, options):
     assert_close(ours(images, training=True), theirs(images, training=True), rtol=1e-5)  # and goes on
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.slow
 def test_rand_augment_gives_the_images_that_keras_makes_of_a_seed():
     ours, theirs = make_both("RandAugment", factor=0.4, num_ops=3, seed=3)
@@ -108,6 +109,7 @@ def test_fill_modes_and_interpolations_are_those_of_keras(name, factors, fill_mo
     assert_close(ours(images), theirs(images), rtol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_perspective_reads_between_pixels_as_keras_does(interpolation):
     options = {"interpolation": interpolation, "fill_value": 9.0, "seed": 1}
@@ -116,6 +118,7 @@ def test_perspective_reads_between_pixels_as_keras_does(interpolation):
     assert_close(ours(images), theirs(images), rtol=1e-4)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "name",
     ["RandomFlip", "RandomRotation", "RandomCrop", "RandomSharpness", "RandomHue"],

@@ -51,6 +51,7 @@ def test_a_function_given_for_promotion_gets_what_it_gets_in_flax(name: str, arg
     assert_same(*outputs)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("options", [{}, {"use_fast_variance": False}])
 @pytest.mark.parametrize(
     ("name", "args"), [("BatchNorm", (3,)), ("GroupNorm", (3, 1)), ("InstanceNorm", (3,))]

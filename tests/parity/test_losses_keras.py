@@ -437,6 +437,7 @@ def test_a_loss_of_ones_own_may_take_nestings_as_in_keras():
     _close(make(losses)(y_true, y_pred, weight), make(keras.losses)(y_true, y_pred, weight))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "sparse_categorical_crossentropy"])
 def test_steps_that_the_model_masks_are_left_out_of_training_as_in_keras(loss):

@@ -162,6 +162,7 @@ def test_random_layers_draw_what_keras_draws_with_the_same_seed(name, kwargs, x)
     assert both[0].supports_masking == both[1].supports_masking
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True], ids=["all-trained", "first-norm-frozen"])
 def test_fit_goes_as_in_keras_through_layers_with_state_and_randomness(frozen):

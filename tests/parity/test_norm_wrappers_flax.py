@@ -70,6 +70,7 @@ INSTANCE = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("shape", "options", "call", "dtype"), INSTANCE)
 def test_instance_norm_is_that_of_flax(shape: Any, options: Any, call: Any, dtype: Any) -> None:
     ours, theirs = make_both(lambda lib: lib.InstanceNorm(3, **options, rngs=lib.Rngs(7)))

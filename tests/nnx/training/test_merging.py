@@ -54,6 +54,7 @@ def _assert_same_results(metric: Any, expected: Any) -> None:
 MAKE = pytest.mark.parametrize("make", [_average, _welford, _binary, _several])
 
 
+@pytest.mark.sampled(6)
 @MAKE
 @pytest.mark.parametrize("cut", [0, 1, 5, 8])
 def test_metrics_of_two_parts_merge_into_one_of_all(make: Any, cut: int) -> None:

@@ -60,6 +60,7 @@ def _loss(model: nnx.Linear) -> jax.Array:
 SLOW = {"lbfgs", "line_search", "mechanize", "muon", "noisy_sgd"}  # to compile
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in [*MADE, *NAMES.split()]],

@@ -90,6 +90,7 @@ def test_partition_specs_of_a_model_are_specs_of_an_argument():
     assert shapes == [(2, 2)]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("jit", [lambda f: f, nnx.jit])
 def test_training_averages_gradients_over_the_data(jit):

@@ -37,6 +37,7 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_variable_and_the_transform_are_named(transform):
     count = nnx.BatchStat(jnp.zeros(3))
