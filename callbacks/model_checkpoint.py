@@ -54,7 +54,7 @@ class ModelCheckpoint(Callback):
         initial_value_threshold: a value that the first one saved must beat.
         keep_last: how many to keep, the last ones, whatever their names; None keeps the last one under every
             name.
-        keep_every: each so manieth save is kept for good, besides.
+        keep_every: every so many saves, one is kept for good, besides.
 
     Raises:
         ValueError: an argument has no meaning; in `fit`, the monitor or a name in `filepath` is not in the
@@ -99,7 +99,8 @@ class ModelCheckpoint(Callback):
             # Set only here: nobody pays for a hook after each batch who does not save there.
             self.on_train_batch_end = self._save_after_batch
         self._writer = CheckpointWriter()
-        self._saved: list[Path] = []  # those of `keep_last`, oldest first
+        self._saved: list[Path] = []  # the last ones, oldest first
+        self._kept_files: list[Path] = []
         self._saves = 0
         self._epoch = 0
 
@@ -136,6 +137,7 @@ class ModelCheckpoint(Callback):
             "points": self._points.state_dict(),
             "saves": self._saves,
             "saved": [str(path) for path in self._saved],
+            "kept_files": [str(path) for path in self._kept_files],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,6 +145,7 @@ class ModelCheckpoint(Callback):
         self.best, self._saves = state["best"], state["saves"]
         self._points.load_state_dict(state["points"])
         self._saved = [Path(path) for path in state["saved"]]
+        self._kept_files = [Path(path) for path in state["kept_files"]]
 
     # -- when
 
@@ -156,11 +159,8 @@ class ModelCheckpoint(Callback):
             return
         self._say(epoch, f"saving {'weights' if self.save_weights_only else 'model'} to {path}")
         self._saves += 1
-        is_kept = self.keep_every is not None and self._saves % self.keep_every == 0
-        if self._writes_files:
-            self._save_file(path, is_kept)
-        else:
-            self._save_folder(path, is_kept)
+        save = self._save_file if self._writes_files else self._save_folder
+        save(path, self.keep_every is not None and self._saves % self.keep_every == 0)
 
     def _is_best(self, epoch: int, logs: Mapping[str, Any]) -> bool:
         current = self._monitor.value(logs, validates=self.validates)
@@ -176,34 +176,43 @@ class ModelCheckpoint(Callback):
 
     # -- how
 
-    def _save_folder(self, folder: Path, is_kept: bool) -> None:
+    def _save_folder(self, folder: Path, to_keep: bool) -> None:
         self._writer.wait()  # what the last save left behind is then known
-        outdated = self._outdated_in(folder)
         path = next_path(folder, self.model.step)
-        if not is_kept:
-            self._saved.append(path)
+        here = checkpoints_in(folder)
+        if self.keep_last is None:
+            outdated = here
+        else:
+            self._saved = [one for one in self._saved if one.exists()]
+            self._saved = [one for one in here if one not in self._saved] + self._saved + [path]
+            outdated = self._outdated()
         # Asked for only now: it holds what this callback keeps.
         state, run = self.model.state_to_save(weights_only=self.save_weights_only)
-        metadata = {"weights_only": self.save_weights_only, "kept": is_kept}
-        self._writer.save(folder, state, step=self.model.step, metadata=metadata, run=run, replaces=outdated)
+        self._writer.save(
+            folder,
+            state,
+            step=self.model.step,
+            metadata={"weights_only": self.save_weights_only, "kept": to_keep},
+            run=run,
+            replaces=[one for one in outdated if not is_kept(one)],
+        )
 
-    def _outdated_in(self, folder: Path) -> list[Path]:
-        """Returns the checkpoints that the next one, in `folder`, takes the place of."""
-        here = [path for path in checkpoints_in(folder) if not is_kept(path)]
-        if self.keep_last is None:
-            return here
-        self._saved = [path for path in self._saved if path.exists()]
-        known = [path for path in here if path not in self._saved] + self._saved  # oldest first
-        return known[: max(0, len(known) + 1 - self.keep_last)]
-
-    def _save_file(self, path: Path, is_kept: bool) -> None:
+    def _save_file(self, path: Path, to_keep: bool) -> None:
         if jax.process_index() == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.model.averages_in_place():
                 self.model.save_weights(path)
-        self._saved = [one for one in self._saved if one != path] + ([] if is_kept else [path])
-        while self.keep_last is not None and len(self._saved) > self.keep_last:
-            self._saved.pop(0).unlink(missing_ok=True)
+        self._kept_files += [path] if to_keep else []
+        self._saved = [one for one in self._saved if one != path] + [path]
+        for one in self._outdated() if self.keep_last is not None else []:
+            if one not in self._kept_files and jax.process_index() == 0:
+                one.unlink(missing_ok=True)
+
+    def _outdated(self) -> list[Path]:
+        """Returns those that are no longer among the last, oldest first."""
+        more = max(0, len(self._saved) - (self.keep_last or 0))
+        outdated, self._saved = self._saved[:more], self._saved[more:]
+        return outdated
 
     def _path(self, fields: dict[str, Any], logs: Mapping[str, Any]) -> Path:
         try:

@@ -20,6 +20,7 @@ Logs = Mapping[str, Any] | None
 
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+_SAVE_POINTS = ("on_train_batch_end", "on_epoch_end")
 # The base class's hook of the first name calls that of the second, so overriding either one counts.
 _ALSO = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
 
@@ -241,12 +242,35 @@ class CallbackList(Callback):
                 called += 1
         except NonFiniteLossError:  # says all itself, and whoever reads logs may be the one to find it
             raise
-        except Exception as error:
+        except BaseException as error:
             callback = self._overriding(name)[called]
-            error.add_note(
-                f"Raised by the callback {type(callback).__name__} in {name}{self._place(name, args)}."
-            )
+            if isinstance(error, Exception):
+                error.add_note(
+                    f"Raised by the callback {type(callback).__name__} in {name}{self._place(name, args)}."
+                )
+            if name in _SAVE_POINTS:
+                self._save_before(callback, name, hooks, args, error)
             raise
+
+    def _save_before(
+        self, raising: Callback, name: str, hooks: tuple[Callable[..., None], ...], args: Any, error: Any
+    ) -> None:
+        """Lets callbacks save that stand in the list before the one that raised, though called after it.
+
+        All others are called before, as the saved run will not call them at this point again.
+        """
+        callbacks = self._overriding(name)
+        before = self.callbacks[: self.callbacks.index(raising)]
+        savers = [one for one in before if one.called_last]
+        if raising.called_last or not savers:
+            return
+        for callback, hook in list(zip(callbacks, hooks, strict=True))[callbacks.index(raising) + 1 :]:
+            if callback.called_last and callback not in savers:
+                continue
+            try:
+                hook(*args)
+            except Exception as another:
+                error.add_note(f"{type(callback).__name__} raised as well: {another!r}")
 
     def _place(self, name: str, args: tuple[Any, ...]) -> str:
         """Says where in the run a hook was called."""

@@ -7,6 +7,7 @@ that are current, and take those that a step changed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -72,18 +73,22 @@ class Resting:
         self.layout = layout
         self.shapes = BatchShapes()
         self._binding = binding
-        self._params, self._other = layout.put_state(binding.arrays())
         self._changed: Arrays = {}
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Arrays, Arrays]:
+        return self.layout.put_state(self._binding.arrays())  # asked for when the first hook has been called
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the current params and other variables, on the devices."""
-        return self._params, self._other
+        return self._placed
 
     def change(self, changed: Arrays) -> None:
         """Replaces some of the other variables; the user's own get them when all is done."""
         if changed:
             self._changed.update(changed)
-            self._other = {**self._other, **changed}
+            params, other = self._placed
+            self._placed = params, {**other, **changed}
 
     def put(self, step: str, batch: Batch) -> Batch:
         """Puts a batch on the devices for `"evaluate"` or `"predict"`."""

@@ -218,14 +218,44 @@ def test_a_state_that_is_not_finite_is_not_saved_and_the_last_good_one_stays(tmp
 
 class Fail(Callback):
     def on_epoch_end(self, epoch, logs=None):
-        if epoch == 1:
-            raise RuntimeError("the user's own")
+        raise RuntimeError("the user's own")
 
 
 def test_the_pending_save_is_finished_when_an_exception_ends_the_run(tmp_path):
     with pytest.raises(RuntimeError, match="the user's own"):
         _fit(_model(), epochs=2, callbacks=[ModelCheckpoint(tmp_path), Fail()])
     assert newest(tmp_path).step == 4
+
+
+class FailWithin(Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2:
+            raise RuntimeError("the user's own")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "callbacks", "step"),
+    [
+        (True, [Fail], 4),
+        (False, [Fail], None),
+        (True, [FailWithin], 2),
+        (False, [FailWithin], 2),
+    ],
+    ids=["epoch-saved-before", "epoch-saved-after", "batch-saved-before", "batch-saved-after"],
+)
+def test_a_callback_that_raises_leaves_a_whole_checkpoint_behind(tmp_path, first, callbacks, step):
+    save = ModelCheckpoint(tmp_path, save_freq=2 if callbacks == [FailWithin] else "epoch")
+    failing = [make() for make in callbacks]
+    model = _model()
+    with pytest.raises(RuntimeError, match="the user's own"):
+        _fit(model, epochs=2, callbacks=[save, *failing] if first else [*failing, save])
+    if step is None:
+        assert checkpoints_in(tmp_path) == []
+        return
+    assert newest(tmp_path).step == step
+    history = _fit(_model(seed=2), epochs=2, resume_from=tmp_path).history
+    assert history == _fit(_model(), epochs=2).history
 
 
 def test_a_failed_save_does_not_hide_the_exception_that_ended_the_run(tmp_path, monkeypatch):
@@ -294,6 +324,81 @@ def test_arguments_without_meaning_are_refused(arguments, message):
         ModelCheckpoint("run", **arguments)
     with pytest.raises(ValueError, match=r"expected '}'|Single '}'"):
         ModelCheckpoint("run-{epoch")
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", "h5", "safetensors"])
+def test_weights_go_into_the_file_that_load_weights_reads(tmp_path, ending):
+    model = _model()
+    path = tmp_path / "deep" / f"best-{{epoch}}.{ending}"
+    best = ModelCheckpoint(path, "loss", save_best_only=True, save_weights_only=True, mode="max")
+    _fit(model, epochs=1, callbacks=[best])
+    other = _model(seed=3)
+    other.load_weights(tmp_path / "deep" / f"best-1.{ending}")
+    np.testing.assert_array_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [f"best-1.{ending}"]
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_training(tmp_path):
+    (tmp_path / "run.weights.h5").mkdir()
+    with pytest.raises(OSError, match=r"ModelCheckpoint: the file '.*run.weights.h5' cannot be written"):
+        _fit(
+            _model(),
+            epochs=1,
+            callbacks=[ModelCheckpoint(tmp_path / "run.weights.h5", save_weights_only=True)],
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "weights_only"), [("{epoch}.weights.h5", True), ("{epoch}", False), ("{epoch}", True)]
+)
+def test_some_are_kept_for_good_besides_the_last(tmp_path, name, weights_only):
+    arguments = {"save_weights_only": weights_only, "keep_last": 2, "keep_every": 3}
+    seen = _run(ModelCheckpoint(tmp_path / name, **arguments), OurModel(), 7, 0, tmp_path, [1.0] * 7)
+    left = [[name.split(".")[0] for name in names] for names in seen]
+    assert list(map("".join, left)) == ["1", "12", "23", "34", "345", "356", "367"]
+
+
+def test_some_are_kept_for_good_in_one_folder(tmp_path):
+    callback = ModelCheckpoint(tmp_path / "run", keep_every=2)
+    _run(callback, OurModel(), 5, 0, tmp_path, [1.0] * 5)
+    names = [path.name.split("-")[0] for path in checkpoints_in(tmp_path / "run")]
+    assert names == ["000002", "000004", "000005"]
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+@pytest.mark.parametrize("save_freq", ["epoch", 3])
+def test_a_callback_with_the_state_of_another_goes_on_with_its_decisions(tmp_path, cut, save_freq):
+    losses = [2.0, 1.0, 1.5, 0.5, 0.75]
+    arguments = {
+        "save_best_only": True,
+        "monitor": "loss",
+        "mode": "min",
+        "save_freq": save_freq,
+        "keep_last": 2,
+    }
+
+    def run(callback, folder, epochs):
+        for epoch in epochs:
+            callback.on_epoch_begin(epoch, {})
+            for batch in range(4):
+                if save_freq != "epoch":
+                    callback.on_train_batch_end(batch, {"loss": losses[epoch] - batch})
+            callback.on_epoch_end(epoch, {"loss": losses[epoch]})
+        callback.on_train_end({})
+        return sorted(path.name for path in folder.iterdir())
+
+    def make(folder):
+        callback = ModelCheckpoint(folder / "{epoch}", **arguments)
+        callback.set_model(OurModel())
+        callback.on_train_begin({})
+        return callback
+
+    expected = run(make(tmp_path / "whole"), tmp_path / "whole", range(5))
+    first = make(tmp_path / "cut")
+    run(first, tmp_path / "cut", range(cut))
+    second = make(tmp_path / "cut")
+    second.load_state_dict(first.state_dict())
+    assert run(second, tmp_path / "cut", range(cut, 5)) == expected
 
 
 def test_the_batch_hook_is_there_only_for_those_who_save_after_batches():
