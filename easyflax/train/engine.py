@@ -126,12 +126,21 @@ class Engine:
         Raises:
             ValueError: it is the state of another optimizer, or for other parameters.
         """
-        self._check_fits(opt_state, self.opt_state(binding))
-        opt_state = self.layout.copy_to_devices(opt_state)
+        old = self.opt_state(binding)
+        self._check_fits(opt_state, old)
+        opt_state = self._copied_where_changed(opt_state, old)
         if self.session:
             self.session.set_opt_state(opt_state)
         else:
             self._opt_state = opt_state
+
+    def _copied_where_changed(self, new: Any, old: Any) -> Any:
+        """Returns `new` with copies of the arrays that are not those of `old`; for a learning rate, of one."""
+        leaves, structure = jax.tree.flatten(new)
+        changed = [i for i, (a, b) in enumerate(zip(leaves, jax.tree.leaves(old), strict=True)) if a is not b]
+        for i, copy in zip(changed, self.layout.copy_to_devices([leaves[i] for i in changed]), strict=True):
+            leaves[i] = copy
+        return structure.unflatten(leaves)
 
     @property
     def steps_done(self) -> int:
