@@ -12,23 +12,23 @@ import numpy as np
 from easyflax.callbacks.arguments import check_number
 from easyflax.callbacks.message import say
 from easyflax.callbacks.monitor import Monitor
+from easyflax.callbacks.rates import (
+    check_rates_can_be_read,
+    check_rates_can_be_set,
+    log_rates,
+    rate_of,
+    rated_optimizers,
+)
 from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
 
-__all__ = [
-    "RATE_ADDITION",
-    "LearningRateMonitor",
-    "LearningRateScheduler",
-    "ReduceLROnPlateau",
-    "check_rate_can_be_set",
-    "check_rate_is_settable",
-]
-
-RATE_ADDITION = "learning_rate"  # the name of what sets the rate within the compiled step
+__all__ = ["LearningRateMonitor", "LearningRateScheduler", "ReduceLROnPlateau"]
 
 
 class LearningRateScheduler(Callback):
     """Sets the learning rate at the beginning of each epoch, and logs it at the end as `learning_rate`.
+
+    Of a `MultiOptimizer`, it sets that of each optimizer, and logs them as `learning_rate_` and its name.
 
     Args:
         schedule: `(epoch)` or `(epoch, learning_rate)`, the number of the epoch from 0 and the present rate;
@@ -64,25 +64,26 @@ class LearningRateScheduler(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_can_be_set(self)
+        check_rates_can_be_set(self)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        given = (epoch, _rate(self.model)) if self._takes_the_rate else (epoch,)
-        rate = _checked(self.schedule(*given), epoch)
-        self.model.optimizer.learning_rate = rate
-        if self.verbose:
-            say(f"Epoch {epoch + 1}: LearningRateScheduler sets the learning rate to {rate}")
+        for name, optimizer in rated_optimizers(self.model):
+            given = (epoch, rate_of(optimizer)) if self._takes_the_rate else (epoch,)
+            rate = optimizer.learning_rate = _checked(self.schedule(*given), epoch)
+            if self.verbose:
+                say(f"Epoch {epoch + 1}: LearningRateScheduler sets {name} to {rate}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         del epoch
-        _log_rate(self.model, logs)
+        log_rates(self.model, logs)
 
 
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate when a logged value has stopped improving, and logs it.
 
-    Arguments and decisions are Keras's. An epoch's log `learning_rate` is the rate that it was trained with.
+    Arguments and decisions are Keras's. An epoch's log `learning_rate` is the rate that it was trained with;
+    of a `MultiOptimizer`, each optimizer's is reduced, and logged as `learning_rate_` and its name.
 
     Args:
         monitor: the name in the logs to go by.
@@ -150,12 +151,12 @@ class ReduceLROnPlateau(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_can_be_set(self)
+        check_rates_can_be_set(self)
         self._start_anew()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        rate = logs["learning_rate"] = _rate(self.model)
+        log_rates(self.model, logs)
         current = self._monitor.value(logs, validates=self.validates)
         if current is None:
             return
@@ -168,7 +169,7 @@ class ReduceLROnPlateau(Callback):
         elif not self.in_cooldown():
             self.wait += 1
             if self.wait >= self.patience:
-                self._reduce(epoch, rate)
+                self._reduce(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best value so far and the counts."""
@@ -184,15 +185,16 @@ class ReduceLROnPlateau(Callback):
         self.wait = 0
         self.cooldown_counter = 0
 
-    def _reduce(self, epoch: int, rate: float) -> None:
-        if rate <= np.float32(self.min_lr):  # the rate is a float32, too
-            return
-        new = max(rate * self.factor, self.min_lr)
-        self.model.optimizer.learning_rate = new
-        self.wait = 0
-        self.cooldown_counter = self.cooldown
-        if self.verbose:
-            say(f"Epoch {epoch + 1}: ReduceLROnPlateau reduces the learning rate to {new}")
+    def _reduce(self, epoch: int) -> None:
+        for name, optimizer in rated_optimizers(self.model):
+            rate = rate_of(optimizer)
+            if rate <= np.float32(self.min_lr):  # the rate is a float32, too
+                continue
+            new = optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+            self.wait = 0
+            self.cooldown_counter = self.cooldown
+            if self.verbose:
+                say(f"Epoch {epoch + 1}: ReduceLROnPlateau reduces {name} to {new}")
 
 
 class LearningRateMonitor(Callback):
@@ -230,59 +232,15 @@ class LearningRateMonitor(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        try:
-            _rate(self.model)
-        except ValueError as error:
-            raise ValueError(f"LearningRateMonitor: {error}") from None
+        check_rates_can_be_read(self)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         del epoch
-        _log_rate(self.model, logs)
+        log_rates(self.model, logs)
 
     def _after_batch(self, batch: int, logs: Any = None) -> None:
         del batch
-        _log_rate(self.model, logs)
-
-
-def check_rate_can_be_set(callback: Callback) -> None:
-    """Raises unless the optimizer has a learning rate that holds when the callback sets it.
-
-    Args:
-        callback: in a fit, at its beginning.
-
-    Raises:
-        TypeError: it follows a schedule.
-        ValueError: the optimizer's state holds none, or several; or another callback sets the rate of each
-            update.
-    """
-    if callback.plan is not None and any(one.name == RATE_ADDITION for one in callback.plan.additions):
-        raise ValueError(
-            f"{type(callback).__name__}: another callback sets the learning rate of each update by a "
-            "schedule, which would overwrite it, expected one of the two. Leave one out."
-        )
-    check_rate_is_settable(callback)
-
-
-def check_rate_is_settable(callback: Callback) -> None:
-    """Raises unless the optimizer has a learning rate that can be set.
-
-    Raises:
-        TypeError: it follows a schedule.
-        ValueError: the optimizer's state holds none, or several.
-    """
-    try:
-        callback.model.optimizer.learning_rate = _rate(callback.model)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{type(callback).__name__}: {error}") from None
-
-
-def _rate(model: Any) -> float:
-    return float(model.optimizer.learning_rate)
-
-
-def _log_rate(model: Any, logs: Any) -> None:
-    if logs is not None:
-        logs["learning_rate"] = _rate(model)
+        log_rates(self.model, logs)
 
 
 def _checked(returned: Any, epoch: int) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from easyflax.callbacks.arguments import check_count, check_number
-from easyflax.callbacks.learning_rate import check_rate_can_be_set
 from easyflax.callbacks.message import say
+from easyflax.callbacks.rates import check_one_rate_can_be_set, check_rates_can_be_set
 from easyflax.data import Batch, Source
 from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
@@ -103,14 +103,15 @@ class LearningRateFinder(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_can_be_set(self)
+        check_rates_can_be_set(self)
+        check_one_rate_can_be_set(self)
         self._is_done = False
         if self.ends_fit:  # there is no epoch at the beginning of which to do it
             self._find()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del epoch, logs
-        if not self._is_done:  # nor in the run that this one goes on from
+        if not self._is_done and not self.model._session.course.is_resumed:
             self._find()
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.callbacks.arguments import check_count, check_number
-from easyflax.callbacks.learning_rate import RATE_ADDITION, check_rate_is_settable
+from easyflax.callbacks.rates import RATE_ADDITION, check_one_rate_can_be_set
 from easyflax.errors import unknown_name_message
 from easyflax.optimizers import set_learning_rate
 from easyflax.train.additions import StepAddition, Update
@@ -94,7 +94,7 @@ class LearningRateSchedule(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        check_rate_is_settable(self)
+        check_one_rate_can_be_set(self)
         plan = _known(self.plan)
         self._start = plan.updates_before(plan.initial_epoch)
         if self._start is not None:
@@ -102,7 +102,7 @@ class LearningRateSchedule(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del logs
-        if self._start is None:
+        if self._start is None and not self.model._session.course.is_resumed:
             raise ValueError(
                 f"{type(self).__name__}: nobody knows how many updates came before epoch {epoch}, "
                 "because the data do not tell their number of batches, expected a known number. "

@@ -209,7 +209,7 @@ class MultiOptimizer(Optimizer):
             leaves = jax.tree.leaves(params, is_leaf=is_variable)
             members = choice.members(array_rows(params))
             states = [
-                optimizer.init(part(leaves, mine)) if mine else None
+                optimizer.init(part(leaves, mine))
                 for optimizer, mine in zip(choice.optimizers, members, strict=True)
             ]
             return PartedState(tuple(states), members)

@@ -200,8 +200,8 @@ def test_verbose_says_the_rates(capsys):
     _fit(model, LearningRateScheduler(lambda epoch: 0.25, verbose=1), epochs=1)
     _fit(model, ReduceLROnPlateau("loss", patience=1, min_delta=100.0, verbose=1), epochs=2)
     assert capsys.readouterr().out.splitlines() == [
-        "Epoch 1: LearningRateScheduler sets the learning rate to 0.25",
-        "Epoch 2: ReduceLROnPlateau reduces the learning rate to 0.025",
+        "Epoch 1: LearningRateScheduler sets learning_rate to 0.25",
+        "Epoch 2: ReduceLROnPlateau reduces learning_rate to 0.025",
     ]
 
 

@@ -206,6 +206,15 @@ def test_an_optimizer_without_a_rate_to_set_is_refused_before_training(optimizer
     assert model.step == 0
 
 
+@pytest.mark.parametrize("callback", [WarmupCosine(0.1), LearningRateFinder()], ids=["schedule", "finder"])
+def test_several_optimizers_are_refused_before_training(callback):
+    by_layer = optimizers.OptimizerMap(optimizers.SGD(0.1), {"bias": optimizers.Adam(0.1)})
+    model = _model(optimizers.MultiOptimizer(by_layer))
+    with pytest.raises(ValueError, match=r"the model has several optimizers \(adam, sgd\), expected one"):
+        model.fit(X, Y, verbose=0, callbacks=callback)
+    assert model.step == 0
+
+
 def test_the_rate_of_an_optax_transformation_that_keeps_it_is_scheduled():
     model = _model(optax.inject_hyperparams(optax.adam)(learning_rate=1.0))
     assert _rates(LearningRateSchedule(halving), model, epochs=1) == [0.5, 0.25, 0.125, 0.0625]

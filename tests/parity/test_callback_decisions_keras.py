@@ -146,6 +146,31 @@ def test_a_plateau_on_an_optimizer_with_a_schedule_raises_the_same_error():
             model.fit(X, Y, epochs=3, verbose=0, callbacks=[plateau])
 
 
+def test_the_rates_of_several_optimizers_are_set_and_reduced_as_in_keras():
+    seen = []
+    for library in LIBRARIES:
+        model = library.Sequential(
+            [library.Input((4,)), library.layers.Dense(3, name="one"), library.layers.Dense(2, name="two")]
+        )
+        by_layer = library.optimizers.OptimizerMap(
+            library.optimizers.SGD(0.1, name="unused"),
+            {
+                "one": library.optimizers.SGD(0.01, name="slow"),
+                "two": library.optimizers.SGD(0.02, name="fast"),
+            },
+        )
+        model.compile(library.optimizers.MultiOptimizer(by_layer), "mse")
+        callbacks = [
+            library.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5 if epoch == 1 else rate),
+            library.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=100.0, min_lr=0.004),
+        ]
+        history = model.fit(X, Y, epochs=4, verbose=0, callbacks=callbacks).history
+        seen.append({name: values for name, values in history.items() if name != "loss"})
+    assert list(seen[0]) == list(seen[1])
+    for name, rates in seen[1].items():
+        np.testing.assert_allclose(seen[0][name], rates, rtol=1e-6)
+
+
 def test_terminate_on_nan_ends_the_run_after_the_same_batch(capsys):
     targets = np.where(np.arange(16)[:, None] < 8, Y[:16], np.nan)
     runs = []

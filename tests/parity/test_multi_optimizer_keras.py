@@ -72,7 +72,9 @@ def test_parts_have_the_paths_of_keras_and_are_trained_alike(build):
 def test_a_map_of_keras_is_read_with_what_is_in_it():
     optimizers = keras.optimizers
     theirs = optimizers.MultiOptimizer(
-        optimizers.OptimizerMap(optimizers.SGD(0.5), {"head/.*": optimizers.Adam(0.25)})
+        optimizers.OptimizerMap(
+            optimizers.SGD(0.5, name="sgd"), {"head/.*": optimizers.Adam(0.25, name="adam")}
+        )
     )
     ours = ef.optimizers.deserialize(optimizers.serialize(theirs))
     assert ours.name == theirs.name
