@@ -253,6 +253,10 @@ class Layer(Weighted):
     def _is_in_training(self) -> bool:
         return not self.deterministic  # type: ignore[attr-defined]
 
+    def _nested(self, specs: Any) -> Any:
+        """Returns what a call on symbolic values returns, by the specs of what one on arrays does."""
+        return specs
+
     def _in_compute_dtype(self, tree: Any) -> Any:
         return cast_floating(tree, self.compute_dtype)
 

@@ -254,6 +254,8 @@ def apply(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     step = Step(function, args, kwargs)
     specs = _checked_call(step)
+    if isinstance(function, Layer):
+        specs = function._nested(specs)
     step.outputs = jax.tree.map(lambda spec: Symbolic(tuple(spec.shape), spec.dtype, step, spec.mask), specs)
     for value in values:
         value.is_used = True

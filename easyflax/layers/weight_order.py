@@ -8,7 +8,7 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import easyflax.nnx as nnx
+from easyflax import random
 from easyflax.nnx.core.module import sorted_items
 
 # What is kept from one call to the next, or for training.
@@ -28,8 +29,8 @@ __all__ = [
     "is_apart",
     "order_of",
     "ordered_paths",
+    "ordered_variables",
     "ordered_weights",
-    "random_state",
     "set_weights",
     "with_attribute",
 ]
@@ -78,9 +79,12 @@ def in_order_of_weights(module: Any, variables: Any) -> list[nnx.Variable[Any]]:
     return [one for one in ordered_weights(module) if id(one) in found]
 
 
-def random_state(module: Any) -> list[nnx.Variable[Any]]:
-    """Returns the variables that hold the state of random streams."""
-    return [variable for _, variable in nnx.iter_graph(module) if isinstance(variable, nnx.RngState)]
+def ordered_variables(module: Any) -> list[nnx.Variable[Any]]:
+    """Returns the weights and the state of random streams, each once: of each module its own first."""
+    found = {id(one): one for _, one in _walk((), module, set(), children=_streams_first)}
+    return [
+        one for one in found.values() if isinstance(one, nnx.RngState) or not isinstance(one, _NO_WEIGHTS)
+    ]
 
 
 def check_built(layer: Any, call: str) -> None:
@@ -140,18 +144,6 @@ def _fitting(name: str, array: Any, old: Any) -> Any:
     return jnp.asarray(array, old.dtype)
 
 
-def _walk(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, nnx.Variable):
-        yield path, value
-        return
-    if isinstance(value, nnx.Pytree):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-    for name, child in children(value):
-        yield from _walk((*path, name), child, seen)
-
-
 def children(value: Any) -> list[tuple[Any, Any]]:
     """Returns `(name, value)` of the attributes of a module, or of the items of a container, in order.
 
@@ -175,6 +167,30 @@ def children(value: Any) -> list[tuple[Any, Any]]:
     else:
         found = list(enumerate(value)) if isinstance(value, list | tuple) else []
     return [(name, child) for name, child in found if not is_apart(child)]
+
+
+def _streams_first(value: Any) -> list[tuple[Any, Any]]:
+    """Returns `children(value)`: variables first, then random streams."""
+
+    def rank(item: tuple[Any, Any]) -> int:
+        is_stream = isinstance(item[1], nnx.Rngs | nnx.RngStream | random.SeedGenerator)
+        return 0 if isinstance(item[1], nnx.Variable) else 1 if is_stream else 2
+
+    return sorted(children(value), key=rank)
+
+
+def _walk(
+    path: tuple[Any, ...], value: Any, seen: set[int], children: Callable[[Any], Any] = children
+) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, nnx.Variable):
+        yield path, value
+        return
+    if isinstance(value, nnx.Pytree):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+    for name, child in children(value):
+        yield from _walk((*path, name), child, seen, children)
 
 
 def is_apart(module: Any) -> bool:

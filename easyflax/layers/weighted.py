@@ -49,8 +49,8 @@ class Weighted(nnx.Module):
 
     @property
     def variables(self) -> list[nnx.Variable[Any]]:
-        """The weights, and the state of random streams after them."""
-        return [*self.weights, *weight_order.random_state(self)]
+        """The weights and the state of random streams: of each layer its own, then those inside."""
+        return weight_order.ordered_variables(self)
 
     @property
     def trainable_variables(self) -> list[nnx.Variable[Any]]:
@@ -60,7 +60,8 @@ class Weighted(nnx.Module):
     @property
     def non_trainable_variables(self) -> list[nnx.Variable[Any]]:
         """The variables that no gradient changes, the state of random streams among them."""
-        return [*self.non_trainable_weights, *weight_order.random_state(self)]
+        trained = {id(one) for one in self.trainable_weights}
+        return [one for one in self.variables if id(one) not in trained]
 
     def stateless_call(
         self, trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any

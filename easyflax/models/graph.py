@@ -20,7 +20,7 @@ from easyflax.models.inputs import InputNest, flat_inputs
 from easyflax.models.naming import named
 from easyflax.models.sorting import sorted_functions, sorted_steps
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "is_single"]
 
 
 class Graph(Layer):
@@ -71,8 +71,14 @@ class Graph(Layer):
         return tree  # each layer does that for itself
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns the outputs, in the nesting that the model was stated with."""
-        return self._program.run(self, with_masks(inputs, mask))
+        """Returns the outputs, in the nesting that the model was stated with; a single one by itself."""
+        outputs = self._program.run(self, with_masks(inputs, mask))
+        return outputs[0] if is_single(outputs) else outputs
+
+
+def is_single(outputs: Any) -> bool:
+    """Says whether that is a list or tuple of one: a model returns what is in it."""
+    return isinstance(outputs, list | tuple) and len(outputs) == 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from easyflax.layers.layer import Layer
 from easyflax.layers.precision import call_in_precision
 from easyflax.layers.symbolic import Symbolic, symbolic_leaves
 from easyflax.models.children import Children, named_layers
-from easyflax.models.graph import Graph
+from easyflax.models.graph import Graph, is_single
 from easyflax.models.measures import specs_of_rows, with_free_rows
 from easyflax.models.run import Run
 from easyflax.models.summary import print_summary
@@ -129,6 +129,11 @@ class Model(Trainer, Layer):
         if isinstance(self.trained_module, Layer):
             return self.trained_module(*args, **kwargs)
         return call_in_precision(call_plain, (self.trained_module, args, kwargs), {})
+
+    def _nested(self, specs: Any) -> Any:
+        """Returns outputs of a symbolic call in the nesting that the model was stated with, as Keras does."""
+        stated = self._is_stated and isinstance(self.trained_module, Graph)
+        return type(self.output)([specs]) if stated and is_single(self.output) else specs
 
     def _in_compute_dtype(self, tree: Any) -> Any:
         return tree if self._is_wrapper else Layer._in_compute_dtype(self, tree)
@@ -247,12 +252,12 @@ class Model(Trainer, Layer):
 
     @property
     def input_shape(self) -> Any:
-        """The shapes of `input`."""
+        """The shapes of `input`; of a single one in a list its own."""
         return _shapes(self.input)
 
     @property
     def output_shape(self) -> Any:
-        """The shapes of `output`."""
+        """The shapes of `output`; of a single one in a list its own."""
         return _shapes(self.output)
 
     def _stated(self, what: str) -> tuple[Any, Any]:
@@ -429,4 +434,5 @@ def _in_precision(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda value: value.shape, tree, is_leaf=lambda leaf: isinstance(leaf, Symbolic))
+    shapes = jax.tree.map(lambda value: value.shape, tree, is_leaf=lambda leaf: isinstance(leaf, Symbolic))
+    return shapes[0] if is_single(tree) else shapes

@@ -21,6 +21,7 @@ from easyflax.models.compiled import Compiled
 from easyflax.nnx.core.walk import walk
 from easyflax.train.own_steps import OVERRIDABLE, Scope, current_scope, loss_for
 from easyflax.train.specs import specs
+from easyflax.train.stateless_steps import step_on_lists
 
 __all__ = ["StepMethods"]
 
@@ -54,15 +55,17 @@ class StepMethods:
             raise TypeError(f"jit_compile is {value!r}, expected True, False or 'auto'. Set one of these.")
         self.run_eagerly = not value
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: Any, *rest: Any) -> Any:
         """Does one step of training.
 
         A class of one's own takes gradients and updates optimizers here, such as `self.optimizer` or
         optimizers that are attributes (`nnx.Optimizer(self.part, tx, wrt=nnx.Param)`, `optimizers.Adam()`).
-        A method `(self, state, data)` is given and returns lists of arrays instead, as Keras has it on JAX.
+        A method `(self, state, data)` is given and returns lists of arrays instead, as Keras has it on JAX,
+        and so does `super().train_step(state, data)` in it; see `easyflax.train.stateless_steps`.
 
         Args:
             data: a batch as `fit` was given it: `x`, `(x, y)` or `(x, y, sample_weight)`.
+            *rest: nothing; or the batch, and `data` is the state.
 
         Returns:
             scalars by log name. Those of the last step are the epoch's: return `metric.result()` for means
@@ -86,15 +89,15 @@ class StepMethods:
             >>> list(model.fit(x, x.sum(1), verbose=0).history)
             ['loss']
         """
-        return self._scope("train_step").train_step(self, data)
+        return self._default("train_step", data, *rest)
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: Any, *rest: Any) -> Any:
         """Does one step of evaluation; see `train_step`."""
-        return self._scope("test_step").test_step(self, data)
+        return self._default("test_step", data, *rest)
 
-    def predict_step(self, data: Any) -> Any:
+    def predict_step(self, data: Any, *rest: Any) -> Any:
         """Does one step of prediction; returns the outputs, with a row for each row of `data`."""
-        return self._scope("predict_step").predict_step(self, data)
+        return self._default("predict_step", data, *rest)
 
     def compute_loss(
         self,
@@ -180,6 +183,11 @@ class StepMethods:
         elif compiled is not None and compiled.steps is not None:
             yield from compiled.steps.objective.scores.accumulators.items()
         yield from ((metric.name, metric) for metric in own_metrics(self))
+
+    def _default(self, name: str, *args: Any) -> Any:
+        """Does what the step of this name does without one of the class's own, on `data` or on lists."""
+        scope = self._scope(name)
+        return step_on_lists(scope, name, *args) if len(args) == 2 else getattr(scope, name)(self, *args)
 
     def _in_list_order(self, log_names: Collection[str]) -> list[str]:
         """Returns log names as Keras orders them in lists: those that metrics have as their own go first."""

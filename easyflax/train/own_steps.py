@@ -39,6 +39,7 @@ from easyflax.train.outputs import Outputs
 from easyflax.train.packing import Packed, Packing
 from easyflax.train.scores import real_rows
 from easyflax.train.state import Counters, TrainState, count_step
+from easyflax.train.stateless_steps import call_on_lists, is_stateless
 from easyflax.train.step import Objective, OwnLoss, changed, gradients, score, unscaled, update
 
 __all__ = ["OVERRIDABLE", "OwnSteps", "Scope", "current_scope", "pack", "unpack"]
@@ -188,8 +189,8 @@ class Scope:
         """Calls the model's method of this name, in whichever style it is written."""
         _set_mode(self.model, training=name == "train_step")
         with self.active():
-            if _is_stateless(type(self.model), name):
-                result = _call_stateless(self, name, data)
+            if is_stateless(type(self.model), name):
+                result = call_on_lists(self, name, data)
             else:
                 result = getattr(self.model, name)(data)
         return result if name == "predict_step" else _checked_logs(name, type(self.model), result)
@@ -395,35 +396,3 @@ def _checked_log(step: str, key: Any, value: Any) -> jax.Array:
             "the batch."
         )
     return jnp.asarray(value)
-
-
-# The lists of arrays that steps in the style of Keras on JAX are given, and return, by step.
-_STATES = {
-    "train_step": ("trainable", "non_trainable", "optimizer", "metrics"),
-    "test_step": ("trainable", "non_trainable", "metrics"),
-    "predict_step": ("trainable", "non_trainable"),
-}
-
-
-def _is_stateless(cls: type, name: str) -> bool:
-    """Says whether a step is written as `(self, state, data)`."""
-    parameters = list(inspect.signature(getattr(cls, name)).parameters.values())[1:]
-    required = [one for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
-    return len(required) == 2
-
-
-def _call_stateless(scope: Scope, name: str, data: Any) -> Any:
-    """Calls a step that is given all arrays in lists, and returns them."""
-    model, kinds = scope.model, _STATES[name]
-    held = {kind: getattr(model, f"{kind}_variables") for kind in kinds if kind != "optimizer"}
-    lists = {kind: [one.get_raw_value() for one in variables] for kind, variables in held.items()}
-    if "optimizer" in kinds:
-        lists["optimizer"] = [one.get_raw_value() for one in scope.optimizer.variables]
-    result, state = getattr(model, name)(tuple(lists[kind] for kind in kinds), data)
-    for kind, values in zip(kinds, state, strict=True):
-        if kind == "optimizer":
-            scope.optimizer.assign_variables(values)
-            continue
-        for variable, value in zip(held[kind], values, strict=True):
-            variable.set_raw_value(value.get_raw_value() if isinstance(value, nnx.Variable) else value)
-    return result

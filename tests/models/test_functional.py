@@ -208,3 +208,19 @@ def refused():
 def test_graphs_and_inputs_that_do_not_fit_are_refused(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make(*refused())
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_single_output_in_a_list_is_returned_by_itself(kind):
+    inputs = Input((3,))
+    layer = Dense(2)
+    model = Model([inputs], kind([layer(inputs)]))
+    x = np.ones((4, 3), np.float32)
+    np.testing.assert_allclose(model(x), layer(x))
+    np.testing.assert_allclose(model.predict(x, verbose=0), layer(x))
+    assert (model.input_shape, model.output_shape) == ((None, 3), (None, 2))
+    assert isinstance(model(inputs), kind)  # between symbolic values the nesting stays, as in Keras
+    outer = Model(inputs, Dense(1)(model(inputs)[0]))
+    assert outer(x).shape == (4, 1)
+    model.compile("sgd", loss=["mse"], metrics=[["mae"]])
+    assert list(model.fit(x, [x[:, :2]], verbose=0).history) == ["loss", "mae"]
