@@ -64,18 +64,24 @@ class Weighted(nnx.Module):
         return [one for one in self.variables if id(one) not in trained]
 
     def stateless_call(
-        self, trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
-    ) -> tuple[Any, list[Any]]:
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
         """Calls the layer as a pure function of its variables, for `jax.grad` and `jax.jit`.
 
         Args:
             trainable_variables: arrays in the order of the property, or those variables themselves.
             non_trainable_variables: likewise.
             *args: as for a call.
-            **kwargs: likewise.
+            return_losses: whether `losses` of the call are returned, too.
+            **kwargs: as for a call.
 
         Returns:
-            what a call returns, and the non-trainable variables after it.
+            what a call returns, and the non-trainable variables after it; then the list of losses.
 
         Raises:
             ValueError: the numbers of variables differ, or the layer is not built.
@@ -87,7 +93,8 @@ class Weighted(nnx.Module):
             for variable, value in zip(variables, values, strict=True):
                 variable.set_raw_value(value.get_raw_value() if isinstance(value, nnx.Variable) else value)
         outputs = copy(*args, **kwargs)
-        return outputs, [variable.get_raw_value() for variable in held[1]]
+        after = [variable.get_raw_value() for variable in held[1]]
+        return (outputs, after, copy.losses) if return_losses else (outputs, after)
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the weights as NumPy arrays, in the order of `weights`."""
