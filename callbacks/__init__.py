@@ -39,6 +39,7 @@ from easyflax.callbacks.learning_rate_schedule import OneCycle as OneCycle
 from easyflax.callbacks.learning_rate_schedule import WarmupCosine as WarmupCosine
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.model_summary import ModelSummary as ModelSummary
+from easyflax.callbacks.nan_hunt import NaNHunt as NaNHunt
 from easyflax.callbacks.orbax_checkpoint import OrbaxCheckpoint as OrbaxCheckpoint
 from easyflax.callbacks.profiler import Profiler as Profiler
 from easyflax.callbacks.progress_bars import ProgressBar as ProgressBar
@@ -80,6 +81,7 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ModelSummary",
+    "NaNHunt",
     "OneCycle",
     "OrbaxCheckpoint",
     "Plan",

@@ -105,6 +105,10 @@ class CompiledSteps:
             start=self._layout.jit(partial(_start, shape)),
         )
 
+    def in_its_precision(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function that computes in the precision of the steps."""
+        return in_precision(self._precision, function)
+
     def are_one_dispatch(self, batches: Sequence[Batch]) -> bool:
         """Says whether `TrainingSteps.many` takes these batches; else `step` takes one after the other."""
         if self.eager or not 1 < len(batches) == self.steps_per_execution:

@@ -38,6 +38,7 @@ from easyflax.nnx.core.variables import Variable
 _MARK = "_recorded_as"
 _recording = threading.RLock()  # one thread at a time, so that classes are restored in the reverse order
 _is_recording: ContextVar[bool] = ContextVar("_is_recording", default=False)
+Around = Callable[[Path, Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 Measure = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Callable[[], dict[str, Any]]]
 
 
@@ -111,13 +112,32 @@ class _Recorder:
         return output
 
 
+class _Detour:
+    """Hands calls to a function."""
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+
+    def call(
+        self,
+        path: Path,
+        name: str,
+        method: Callable[..., Any],
+        owner: Pytree,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        call = functools.partial(method, owner)
+        return self._around(path, owner, call, args, kwargs) if name == "__call__" else call(*args, **kwargs)
+
+
 class _Mark:
     """What a recorded module carries; compared by identity, so that no compiled function of an earlier
     recording is used again, which would call nothing."""
 
     __slots__ = ("path", "recorder")
 
-    def __init__(self, recorder: _Recorder, path: Path) -> None:
+    def __init__(self, recorder: _Recorder | _Detour, path: Path) -> None:
         self.recorder = recorder
         self.path = path
 
@@ -140,6 +160,26 @@ def recorded_calls(root: Any, measure: Measure | None = None) -> Iterator[list[C
         same module with the same shapes are noted once.
     """
     recorder = _Recorder(measure)
+    with _told_to(recorder, root):
+        yield recorder.calls
+
+
+@contextmanager
+def calls_within(root: Any, around: Around) -> Iterator[None]:
+    """Calls modules by way of a function of one's own while the block runs.
+
+    Args:
+        root: see `recorded_calls`.
+        around: called as `around(path, module, call, args, kwargs)` for each `__call__` of `root` and the
+            modules below; what it returns takes the place of `call(*args, **kwargs)`.
+    """
+    with _told_to(_Detour(around), root):
+        yield
+
+
+@contextmanager
+def _told_to(recorder: _Recorder | _Detour, root: Any) -> Iterator[None]:
+    """Lets a recorder make the calls of `root` and the modules below."""
     classes: dict[type, None] = {}
     for path, module in list(iter_graph(root)):
         if gets_recorded(type(module)):
@@ -148,7 +188,7 @@ def recorded_calls(root: Any, measure: Measure | None = None) -> Iterator[list[C
     with _recording, _methods_wrapped(classes):
         token = _is_recording.set(True)
         try:
-            yield recorder.calls
+            yield
         finally:
             _is_recording.reset(token)
 
