@@ -135,7 +135,7 @@ class Engine:
             self._opt_state = opt_state
 
     def _copied_where_changed(self, new: Any, old: Any) -> Any:
-        """Returns `new` with copies of the arrays that are not those of `old`; for a learning rate, of one."""
+        """Returns `new` with copies of those of its arrays that are not in `old` as well."""
         leaves, structure = jax.tree.flatten(new)
         changed = [i for i, (a, b) in enumerate(zip(leaves, jax.tree.leaves(old), strict=True)) if a is not b]
         for i, copy in zip(changed, self.layout.copy_to_devices([leaves[i] for i in changed]), strict=True):
