@@ -121,8 +121,11 @@ class CallbackList(Callback):
         """Returns what the callbacks, one after the other, make of the plan of a fit.
 
         Raises:
-            TypeError: one of them returns something else.
+            TypeError: one of them returns something else, or has a hook that cannot be called as hooks are.
         """
+        for name in _HOOKS:
+            for callback in self._overriding(name):
+                _check_takes_arguments(callback, name)
         for callback in self.callbacks:
             plan = checked_plan(callback.configure(plan), callback)
         for callback in self.callbacks:
@@ -299,6 +302,24 @@ def _with_logs_second(hook: Callable[..., None]) -> Callable[..., None]:
     if sum(kind in _BY_PLACE for kind in kinds) != 1 or Parameter.VAR_POSITIONAL in kinds:
         return hook
     return lambda batch, logs: hook(batch, logs=logs)
+
+
+def _check_takes_arguments(callback: Callback, name: str) -> None:
+    hook, expected = getattr(callback, name), inspect.signature(getattr(Callback, name))
+    names = [one for one in expected.parameters if one != "self"]
+    try:
+        found = inspect.signature(hook)
+        try:
+            found.bind(*names)
+        except TypeError:
+            found.bind(*names[:-1], **{names[-1]: None})
+    except TypeError:
+        raise TypeError(
+            f"{type(callback).__name__}.{name} takes {found}, expected ({', '.join(names)}), as all hooks of "
+            "that name are called. Write it so; logs=None where it is not used."
+        ) from None
+    except ValueError:  # of built-in functions nothing is known
+        return
 
 
 def overrides(callback: Callback, name: str) -> bool:

@@ -1,8 +1,8 @@
 """What callbacks cost a fit: none, ten that look at epochs only, and one that is called after each step.
 
 Run: `python tests/bench/bench_callbacks.py`. A 64-64-10 perceptron, batch 32, 1,000 steps an epoch; a call
-of a contender is one `fit` of one epoch, on one device, with accuracy as a metric. The rows of Keras are left out
-where it is not installed.
+of a contender is one `fit` of one epoch, on one device, with accuracy as a metric. The rows of Keras are left
+out where it is not installed.
 """
 
 from __future__ import annotations

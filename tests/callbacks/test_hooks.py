@@ -93,3 +93,41 @@ def test_the_same_object_twice_is_refused():
     callback = callbacks.Callback()
     with pytest.raises(ValueError, match="the same Callback object twice"):
         _model().fit(X, X[:, :1], verbose=0, callbacks=[callback, [callback]])
+
+
+@pytest.mark.parametrize(
+    ("hook", "function", "takes"),
+    [
+        ("on_epoch_end", lambda epoch: None, r"\(epoch\), expected \(epoch, logs\)"),
+        ("on_train_batch_end", lambda batch, logs, more: None, r"\(batch, logs, more\), expected"),
+        ("on_train_begin", lambda: None, r"\(\), expected \(logs\)"),
+    ],
+    ids=["too_few", "too_many", "none"],
+)
+def test_a_hook_that_takes_other_arguments_is_refused_before_training(hook, function, takes):
+    class Mine(callbacks.Callback):
+        pass
+
+    mine = Mine()
+    setattr(mine, hook, function)
+    model = _model()
+    with pytest.raises(TypeError, match=f"Mine.{hook} takes {takes}"):
+        model.fit(X, X[:, :1], verbose=0, callbacks=[mine])
+    assert model.step == 0
+
+
+def test_hooks_may_take_logs_by_name_only_and_more_arguments_with_defaults():
+    seen = []
+
+    class Mine(callbacks.Callback):
+        def on_train_batch_end(self, batch, *, logs=None):
+            seen.append(batch)
+
+        def on_epoch_end(self, epoch, logs=None, more=3):
+            seen.append(more)
+
+        def on_train_end(self, *args, **kwargs):
+            seen.append(len(args))
+
+    _model().fit(X, X[:, :1], verbose=0, callbacks=[Mine(), callbacks.LambdaCallback(on_train_end=print)])
+    assert seen == [0, 3, 1]
