@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import easyflax.nnx as nnx
 from easyflax import optimizers
 from easyflax.callbacks import Callback, GradientAccumulation, LearningRateFinder
+from easyflax.distribution import DataParallel
 from easyflax.models import Model
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
@@ -152,6 +154,28 @@ def test_a_run_that_goes_on_does_not_sweep_again():
     _fit(model, again)
     assert again.results == first.results
     assert model.optimizer.learning_rate == pytest.approx(0.05)
+
+
+def test_a_second_sweep_compiles_nothing(compilations):
+    model = _model()
+    _fit(model, _finder())
+    compilations.clear()
+    _fit(model, _finder(max_lr=1.0, num_training=15))
+    assert compilations == []
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_step_of_ones_own_is_swept_and_put_back_on_any_number_of_devices(devices):
+    class Own(Model):
+        def train_step(self, batch):
+            return super().train_step(batch)
+
+    histories, layout = [], DataParallel(jax.devices()[:devices])
+    for callbacks in ([_finder(sets_rate=False)], []):
+        model = Own(nnx.Linear(3, 1, rngs=nnx.Rngs(0)))
+        model.compile("adam", "mse", distribution=layout)
+        histories.append(_fit(model, *callbacks))
+    assert histories[0] == histories[1]
 
 
 def test_too_few_losses_are_said():

@@ -49,6 +49,7 @@ def _fit(*callbacks, **arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("place", [(1, 3), (1, 1), (2, 0)], ids=["epoch", "within", "first_batch"])
 @pytest.mark.parametrize("make", CALLBACKS.values(), ids=CALLBACKS)
 def test_a_resumed_run_has_the_same_rates(make, place, tmp_path):
