@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -49,6 +50,22 @@ def fit_both(make_callbacks, rate=0.1, **arguments):
     for one, other in zip(our_weights, their_weights):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     return our_callbacks, their_callbacks
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(
+    "name", ["EarlyStopping", "ReduceLROnPlateau", "LearningRateScheduler", "TerminateOnNaN"]
+)
+def test_arguments_begin_with_kerass_in_kerass_order(name):
+    ours, theirs = (
+        [
+            (one.name, one.default)
+            for one in inspect.signature(getattr(library.callbacks, name)).parameters.values()
+            if one.kind is not one.VAR_KEYWORD
+        ]
+        for library in LIBRARIES
+    )
+    assert ours[: len(theirs)] == theirs
 
 
 class Spoiled:
