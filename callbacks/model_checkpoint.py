@@ -104,6 +104,11 @@ class ModelCheckpoint(Callback):
         self._saves = 0
         self._epoch = 0
 
+    @property
+    def monitor(self) -> str:
+        """The name in the logs."""
+        return self._monitor.name
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         owner = type(self).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,12 @@ def recompute_batch_statistics(model: Any, batches: Iterable[Batch]) -> None:
             key = jax.random.fold_in(jax.random.key(compiled.seed), number)
             new = compute(layout.put_batch(batch).x, key, params, other)
             means = new if not number else jax.tree.map(lambda a, b: a + (b - a) / (number + 1), means, new)  # noqa: B023
+        if not means:
+            warnings.warn(
+                "The data gave no batch to compute the statistics of batch normalization from: they stay as "
+                "they were. Pass data that can be read again.",
+                stacklevel=3,
+            )
         binding.set_values(layout.bring_home(means))
 
 

@@ -230,6 +230,7 @@ def test_an_optimizer_without_averages_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("strategy", "annealing"), [("cos", 3), ("linear", 2), ("linear", 0), ("cos", 10)])
 def test_learning_rates_go_as_those_of_torch(strategy, annealing):
     torch = pytest.importorskip("torch")
@@ -278,6 +279,15 @@ def test_statistics_are_computed_anew_as_by_torch():
     # torch takes variances of a sample, with one row less in the divisor
     np.testing.assert_allclose(layer.moving_variance[...], norm.running_var.numpy() * 7 / 8, rtol=1e-5)
     assert layer.momentum == 0.5
+
+
+def test_data_that_are_read_to_their_end_leave_statistics_as_they_are():
+    model = make_model(layers.BatchNormalization())
+    batches = ((X[i : i + 8], Y[i : i + 8]) for _ in range(2) for i in (0, 8, 16))
+    with pytest.warns(UserWarning, match="gave no batch to compute the statistics of batch normalization"):
+        model.fit(
+            batches, epochs=2, steps_per_epoch=3, verbose=0, callbacks=[StochasticWeightAveraging(0.05, 1)]
+        )
 
 
 @pytest.mark.slow

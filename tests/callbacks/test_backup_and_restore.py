@@ -60,6 +60,7 @@ def interrupting(base, hook, epoch, batch=0):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 # Keras converts its variables in a manner that NumPy 2 deprecates.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(
@@ -84,6 +85,7 @@ def test_the_same_epochs_are_run_again_as_in_keras(tmp_path, hook, order):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", range(4))
 @pytest.mark.parametrize("double", [False, True])
 def test_a_run_that_begins_again_ends_as_if_it_had_not_stopped(tmp_path, batch, double):

@@ -365,6 +365,7 @@ def test_some_are_kept_for_good_in_one_folder(tmp_path):
     assert names == ["000002", "000004", "000005"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("cut", range(1, 5))
 @pytest.mark.parametrize("save_freq", ["epoch", 3])
 def test_a_callback_with_the_state_of_another_goes_on_with_its_decisions(tmp_path, cut, save_freq):

@@ -11,10 +11,14 @@ from easyflax.callbacks import (
     EarlyStopping,
     ExponentialMovingAverage,
     GradientAccumulation,
+    LearningRateScheduler,
     ModelCheckpoint,
+    ReduceLROnPlateau,
+    WarmupCosine,
 )
 from easyflax.checkpoint import newest
 from easyflax.errors import CheckpointError
+from easyflax.metrics import Mean
 from easyflax.models import Model
 
 RNG = np.random.default_rng(0)
@@ -99,6 +103,7 @@ def assert_as(whole, model, history, early):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("save_freq", "place"),
     [("epoch", (0, None)), ("epoch", (1, None)), (1, (0, 0)), (1, (1, 2)), (1, (0, 3)), (3, (1, 1))],
@@ -121,7 +126,15 @@ class Batches:
             yield X[begin : begin + 6], Y[begin : begin + 6]
 
 
+def grain_batches():
+    import grain
+
+    rows = grain.MapDataset.source(list(zip(X, Y))).seed(3).shuffle()
+    return rows.batch(6)
+
+
 WAYS = {
+    "grain": (grain_batches, {}),
     "generator": (lambda: (batch for _ in range(99) for batch in Batches()), {"steps_per_epoch": 3}),
     "function": (lambda: lambda: iter(Batches()), {}),
     "dataset": (Batches, {"steps_per_epoch": 3}),
@@ -130,6 +143,7 @@ WAYS = {
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", [(0, 1), (1, None)], ids=["within", "between"])
 def test_a_run_goes_on_in_its_data(tmp_path, way, place):
@@ -166,6 +180,65 @@ def test_a_run_goes_on_with_a_group_of_batches_half_done(tmp_path):
         )
     resumed = make_model(seed=5, optimizer="sgd")
     assert run(resumed, resume_from=tmp_path, validation_data=(X, Y)) == expected
+    assert_same(resumed, whole)
+
+
+class OwnStep(Model):
+    def __init__(self):
+        super().__init__()
+        rngs = nnx.Rngs(0)
+        self.linear, self.dropout = nnx.Linear(3, 1, rngs=rngs), nnx.Dropout(0.3, rngs=rngs)
+        self.mean = Mean(name="mean")
+
+    def call(self, x, training=False):
+        return self.dropout(self.linear(x), deterministic=not training)
+
+    def train_step(self, data):
+        x, y = data
+        loss, grads = nnx.value_and_grad(lambda model: ((model(x, training=True) - y) ** 2).mean())(self)
+        self.optimizer.update(self, grads)
+        self.mean.update_state(loss)
+        return {"loss": loss, "mean": self.mean.result()}
+
+    @property
+    def metrics(self):
+        return [self.mean]
+
+
+def make_own():
+    model = OwnStep()
+    model.compile(optimizer="adam", loss="mse")
+    return model
+
+
+KINDS = {
+    "own-step": (make_own, list),
+    "several-a-dispatch": (lambda: make_model(steps_per_execution=2), list),
+    "half-precision": (lambda: make_model(precision="mixed_float16"), list),
+    "average": (lambda: make_model(ema=0.9), list),
+    "rates": (make_model, lambda: [ReduceLROnPlateau("loss", patience=1, min_delta=5.0)]),
+    "warmup": (make_model, lambda: [WarmupCosine(0.1, 3)]),
+    "schedule": (make_model, lambda: [LearningRateScheduler(lambda epoch, rate: rate * 0.9)]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [(1, 1), (1, None)], ids=["within", "between"])
+def test_runs_of_all_kinds_go_on_to_the_same_end(tmp_path, kind, place):
+    make, callbacks = KINDS[kind]
+
+    def run(*more, **arguments):
+        model = make()
+        arguments = {"batch_size": 6, "epochs": 3, "verbose": 0, **arguments}
+        return model, model.fit(X, Y, callbacks=[*callbacks(), *more], **arguments).history
+
+    whole, expected = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(ModelCheckpoint(tmp_path, save_freq="epoch" if place[1] is None else 2), Kill(*place))
+    resumed, history = run(resume_from=tmp_path)
+    assert history == expected
     assert_same(resumed, whole)
 
 
