@@ -49,11 +49,13 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the record so far."""
-        return {"history": self.history, "epoch": self.epoch, "rows": self._rows}
+        # Apart from their values, since dicts may come back in another order.
+        names = list(self.history)
+        return {"names": names, "history": self.history, "epoch": self.epoch, "rows": self._rows}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on with another record."""
-        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.history = {name: list(state["history"][name]) for name in state["names"]}
         self.epoch = list(state["epoch"])
         self._rows = {name: list(rows) for name, rows in state["rows"].items()}
 

@@ -119,3 +119,17 @@ def test_a_notebook_shows_a_table_without_the_middle_if_it_is_long(history):
     assert table.count("<tr>") == 12
     assert "<th>&lt;loss&gt;</th>" in table
     assert "<td>4</td><td>1.0000</td></tr><tr><td>…</td><td>…</td></tr><tr><td>95</td>" in table
+
+
+def test_a_record_that_was_saved_and_taken_up_keeps_the_order_of_its_names():
+    history = History()
+    history.on_train_begin()
+    history.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0, "a_norm": 3.0})
+    saved = history.state_dict()
+    resumed = History()
+    resumed.on_train_begin()
+    resumed.load_state_dict(
+        {name: saved[name] for name in sorted(saved)} | {"history": dict(sorted(saved["history"].items()))}
+    )
+    assert list(resumed.history) == ["loss", "val_loss", "a_norm"]
+    assert resumed.history == history.history
