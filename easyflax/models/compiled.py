@@ -192,8 +192,11 @@ class Compiled:
         says_all = "train_step" in trained.overridden
         if says_all and not (self.named.scores_outputs and trained.can_be_called):
             return objective_without_outputs(trained.binding, self.named)
+        named = self.named
+        if batch.y is None and "compute_loss" in trained.overridden:  # which may have targets for it
+            named = replace(named, loss=LossSpec.of(None, None))
         try:
-            objective = build_objective(trained.binding, batch, self.named, trained.output_names)
+            objective = build_objective(trained.binding, batch, named, trained.output_names)
             return replace(objective, row_wise=False)  # methods of one's own know nothing of padding
         except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
             if not says_all:

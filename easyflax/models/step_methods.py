@@ -151,9 +151,12 @@ class StepMethods:
         return results
 
     def reset_metrics(self) -> None:
-        """Empties all metrics; `fit` and `evaluate` do it when an epoch or an evaluation begins."""
+        """Empties all metrics, also those of `nnx` that are attributes; `fit` and `evaluate` do it when an
+        epoch or an evaluation begins."""
         for metric in self.metrics:
             metric.reset_state()
+        for counting in attributes_of_kind(self, nnx.Metric):
+            counting.reset()
 
     @property
     def metrics(self) -> list[Metric]:
@@ -216,14 +219,20 @@ class StepMethods:
 
 def own_metrics(model: Any) -> list[Metric]:
     """Returns the metrics that are attributes of a model or of layers in it, but of no model in it."""
-    if not any(issubclass(node.type, Metric) for node in walk(model).graphdef.nodes):
+    return attributes_of_kind(model, Metric)
+
+
+def attributes_of_kind(model: Any, kind: Any) -> list[Any]:
+    """Returns the objects of a class that are attributes of a model or of layers in it, but of no model in
+    it."""
+    if not any(issubclass(node.type, kind) for node in walk(model).graphdef.nodes):
         return []
     nodes = list(nnx.iter_graph(model))
     inner = [path for path, node in nodes if isinstance(node, StepMethods) and node is not model]
     found = [
         (path, node)
         for path, node in nodes
-        if isinstance(node, Metric) and not any(path[: len(way)] == way for way in inner)
+        if isinstance(node, kind) and not any(path[: len(way)] == way for way in inner)
     ]
     order = list(vars(model))
     return [node for _, node in sorted(found, key=lambda entry: order.index(entry[0][0]))]

@@ -55,6 +55,31 @@ class CompiledMetrics:
         return targets[i], outputs.leaves(y_pred)[i], self.loss.weights(weight)[i]
 
 
+class Unweighted(Metric):
+    """A metric that leaves sample weights aside, whoever passes them.
+
+    Args:
+        metric: what accumulates.
+    """
+
+    def __init__(self, metric: Metric):
+        super().__init__(name=metric.name, dtype=metric.dtype)
+        self.metric = metric
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds a batch."""
+        del sample_weight
+        self.metric.update_state(y_true, y_pred)
+
+    def result(self) -> Any:
+        """Returns what the metric says."""
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        """Empties the metric."""
+        self.metric.reset_state()
+
+
 @dataclass(frozen=True)
 class MetricsSpec:
     """What `compile` was given as `metrics` or `weighted_metrics`, nested as given."""

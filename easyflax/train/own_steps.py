@@ -34,6 +34,7 @@ from easyflax.train.accumulation import PENDING, add_gradients
 from easyflax.train.additions import Update, after_update, before_update
 from easyflax.train.binding import Arrays, Binding, stored_like
 from easyflax.train.compiled_loss import CompiledLoss
+from easyflax.train.compiled_metrics import Unweighted
 from easyflax.train.objective import Named
 from easyflax.train.outputs import Outputs
 from easyflax.train.packing import Packed, Packing
@@ -175,6 +176,9 @@ class Scope:
             states = steps.objective.scores.packing.unpack(metrics)
             accumulators = steps.objective.scores.accumulators
             self.metrics = {name: _holding(accumulators[name], states[name]) for name in accumulators}
+            for name, scored in steps.objective.scores.metrics.by_name.items():
+                if not scored.is_weighted:
+                    self.metrics[name] = Unweighted(self.metrics[name])
 
     @contextmanager
     def active(self) -> Iterator[None]:

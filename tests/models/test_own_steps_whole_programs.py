@@ -121,3 +121,61 @@ def test_a_loss_scale_optimizer_shows_its_scale_and_its_count():
     assert (float(model.optimizer.dynamic_scale), int(model.optimizer.step_counter)) == (8.0, 0)
     model.fit(X, X[:, :1], batch_size=4, verbose=0)
     assert (float(model.optimizer.dynamic_scale), int(model.optimizer.step_counter)) == (8.0, 2)
+
+
+# -- losses and metrics
+
+
+def test_a_loss_of_ones_own_gives_targets_to_that_of_compile_where_fit_has_none():
+    class Autoencoder(ef.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return super().compute_loss(x, x, y_pred, sample_weight)
+
+    def trained(cls, *data):
+        model = cls(ef.Sequential([ef.Input((3,)), Dense(3, kernel_initializer="ones")]))
+        model.compile("sgd", "mse")
+        return model.fit(*data, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
+
+    assert trained(Autoencoder, X) == pytest.approx(trained(ef.Model, X, X), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
+def test_steps_may_pass_sample_weights_to_all_metrics_of_compile(kind):
+    class Passes(ef.Model):
+        def train_step(self, data):
+            x, y, weight = data
+            y_pred = self(x, training=True)
+            for metric in self.metrics[1:]:
+                metric.update_state(y, y_pred, sample_weight=weight)
+            return {metric.name: metric.result() for metric in self.metrics[1:]}
+
+    model = Passes(_linear())
+    model.compile("sgd", "mse", **{kind: ["mae"]})
+    weight = np.array([1.0, 3.0] * 4)
+    found = model.fit(X, X[:, :1], batch_size=4, sample_weight=weight, verbose=0).history["mae"]
+    error = np.abs(X[:, :1] - model.predict(X, verbose=0))[:, 0]
+    assert found == pytest.approx(
+        [np.average(error, weights=None if kind == "metrics" else weight)], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"run_eagerly": True}], ids=["compiled", "eager"])
+def test_metrics_of_nnx_that_are_attributes_begin_anew_each_epoch_and_for_validation(options):
+    class Counts(ef.Model):
+        def __init__(self, module):
+            super().__init__(module)
+            self.tracked = nnx.MultiMetric(first=nnx.metrics.Average("first"))
+
+        def train_step(self, data):
+            self.tracked.update(first=jnp.mean(data[:, 0]))
+            return self.tracked.compute()
+
+        def test_step(self, data):
+            return self.train_step(data)
+
+    model = Counts(_linear())
+    model.compile(**options)
+    history = model.fit(X, batch_size=4, epochs=2, verbose=0, validation_data=X[:4]).history
+    assert history["first"] == pytest.approx([X[:, 0].mean()] * 2, rel=1e-5)
+    assert history["val_first"] == pytest.approx([X[:4, 0].mean()] * 2, rel=1e-5)
+    assert model.evaluate(X, batch_size=4, verbose=0) == pytest.approx(X[:, 0].mean(), rel=1e-5)

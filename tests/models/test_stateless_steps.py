@@ -135,3 +135,18 @@ def test_variables_come_layer_by_layer_with_their_random_streams():
     )
     assert outputs.shape == (8, 1)
     assert len(after) == len(model.non_trainable_variables)
+
+
+def test_a_stateless_call_returns_the_losses_of_its_own_variables():
+    class Adds(ef.Layer):
+        def call(self, inputs):
+            self.add_loss(jnp.mean(inputs))
+            return inputs
+
+    layers = [ef.Input((3,)), Adds(), Dense(2, use_bias=False, kernel_regularizer=ef.regularizers.L2(0.5))]
+    model = ef.Sequential(layers)
+    model(X + 1)
+    outputs, after, losses = model.stateless_call([np.ones((3, 2), "float32")], [], X, return_losses=True)
+    np.testing.assert_allclose(outputs, X.sum(1, keepdims=True) * np.ones(2), rtol=1e-5)
+    assert after == []
+    assert list(map(float, losses)) == pytest.approx([X.mean(), 3.0], rel=1e-5)
