@@ -133,16 +133,19 @@ class BatchNormalization(AffineLayer, nnx.BatchNorm):
             rngs=nnx.Rngs(),
         )
         self._make_affine(shape, scale=scale)
-        self.mean = self._statistic(self.moving_mean_initializer)
-        self.var = self._statistic(self.moving_variance_initializer)
+        self.mean = self._statistic(self.moving_mean_initializer, name="moving_mean")
+        self.var = self._statistic(self.moving_variance_initializer, name="moving_variance")
         if self.renorm:
             self.moving_stddev = self._statistic(self.moving_variance_initializer, jnp.sqrt)
             self.renorm_mean = self._statistic(self.moving_mean_initializer)
             self.renorm_stddev = self._statistic(self.moving_variance_initializer, jnp.sqrt)
 
-    def _statistic(self, initializer: Any, function: Any = jnp.asarray) -> nnx.BatchStat[Any]:
+    def _statistic(
+        self, initializer: Any, function: Any = jnp.asarray, **metadata: Any
+    ) -> nnx.BatchStat[Any]:
         make = initializers.as_init(initializer)
-        return nnx.BatchStat(function(make(random.next_key(), (self.num_features,), self.variable_dtype)))
+        value = function(make(random.next_key(), (self.num_features,), self.variable_dtype))
+        return nnx.BatchStat(value, **metadata)
 
     def call(self, inputs: jax.Array, training: bool | None = None, mask: Any = None) -> jax.Array:
         """Returns `inputs` normalised.

@@ -185,7 +185,7 @@ class Loss:
         y_true = jax.tree.map(self._as_label, y_true, is_leaf=_is_numbers)
         y_pred = jax.tree.map(self._as_output, y_pred, is_leaf=_is_numbers)
         result = self.call(y_true, y_pred)
-        if result is None or isinstance(result, Mapping | str):
+        if result is None or isinstance(result, Mapping | str | tuple):
             kind = "None" if result is None else f"a {type(result).__name__}"
             raise ValueError(
                 f"Loss {self.name!r} returned {kind}, expected an array. Return one value a row from it."

@@ -104,8 +104,9 @@ def _expand(name: str, what: str, array: jax.Array, shape: tuple[int, ...]) -> j
     if array.ndim > 1 and array.shape[-1] == 1 and array.shape != shape[: array.ndim]:
         array = array[..., 0]
     if array.shape != shape[: array.ndim]:
+        expected = f"{shape[:1]} or {shape}" if len(shape) > 1 else f"{shape}"
         raise ValueError(
-            f"Loss {name!r}: {what} has shape {array.shape}, expected {shape[:1]} or {shape}. Pass one "
-            "number a row, or one for each value of the loss."
+            f"Loss {name!r}: {what} has shape {array.shape}, expected {expected}. Pass one number a row, or "
+            "one for each value of the loss."
         )
     return array.reshape(array.shape + (1,) * (len(shape) - array.ndim))

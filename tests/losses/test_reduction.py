@@ -141,3 +141,18 @@ def test_a_loss_that_returns_nothing_is_named():
 
     with pytest.raises(ValueError, match="Loss 'forgetful' returned None, expected an array"):
         losses.as_loss(forgetful)(Y_TRUE, Y_PRED)
+
+
+def test_a_loss_that_returns_several_values_is_refused():
+    def pair(y_true, y_pred):
+        return y_true - y_pred, y_true
+
+    with pytest.raises(ValueError, match=r"Loss 'pair' returned a tuple, expected an array\. Return one value"):
+        losses.as_loss(pair)([[1.0]], [[2.0]])
+
+
+def test_the_shapes_that_weights_may_have_are_told_once():
+    with pytest.raises(
+        ValueError, match=r"sample_weight has shape \(2, 3\), expected \(2,\). Pass one number"
+    ):
+        losses.as_loss("mse")([[1.0], [2.0]], [[2.0], [3.0]], sample_weight=[[1.0] * 3] * 2)

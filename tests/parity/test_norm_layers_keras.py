@@ -194,3 +194,12 @@ def test_fit_goes_as_in_keras_through_layers_with_state_and_randomness(frozen):
 @pytest.mark.parametrize("name", NAMES)
 def test_arguments_and_defaults_are_kerass(name):
     oracle.assert_same_signature(name)
+
+
+@pytest.mark.parametrize("renorm", [False, True], ids=["plain", "renorm"])
+def test_the_weights_of_batch_normalization_have_kerass_names(renorm):
+    both = oracle.make_both("BatchNormalization", renorm=renorm)
+    for layer in both:
+        layer(X)
+    ours, theirs = ([weight.name for weight in layer.weights] for layer in both)
+    assert ours == theirs
