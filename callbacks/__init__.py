@@ -37,6 +37,7 @@ from easyflax.callbacks.learning_rate_finder import LearningRateFinder as Learni
 from easyflax.callbacks.learning_rate_schedule import LearningRateSchedule as LearningRateSchedule
 from easyflax.callbacks.learning_rate_schedule import OneCycle as OneCycle
 from easyflax.callbacks.learning_rate_schedule import WarmupCosine as WarmupCosine
+from easyflax.callbacks.mlflow_logger import MLflowLogger as MLflowLogger
 from easyflax.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from easyflax.callbacks.model_summary import ModelSummary as ModelSummary
 from easyflax.callbacks.nan_hunt import NaNHunt as NaNHunt
@@ -53,6 +54,7 @@ from easyflax.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
 from easyflax.callbacks.stopping import Timer as Timer
 from easyflax.callbacks.tensorboard import TensorBoard as TensorBoard
 from easyflax.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor
+from easyflax.callbacks.wandb_logger import WandbLogger as WandbLogger
 from easyflax.train.additions import StepAddition as StepAddition
 from easyflax.train.additions import Update as Update
 from easyflax.train.callback import Callback as Callback
@@ -79,6 +81,7 @@ __all__ = [
     "LearningRateMonitor",
     "LearningRateSchedule",
     "LearningRateScheduler",
+    "MLflowLogger",
     "ModelCheckpoint",
     "ModelSummary",
     "NaNHunt",
@@ -100,6 +103,7 @@ __all__ = [
     "ThroughputMonitor",
     "Timer",
     "Update",
+    "WandbLogger",
     "WarmupCosine",
     "on_batch_begin",
     "on_batch_end",
