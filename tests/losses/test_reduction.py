@@ -147,7 +147,7 @@ def test_a_loss_that_returns_several_values_is_refused():
     def pair(y_true, y_pred):
         return y_true - y_pred, y_true
 
-    with pytest.raises(ValueError, match=r"Loss 'pair' returned a tuple, expected an array\. Return one value"):
+    with pytest.raises(ValueError, match=r"Loss 'pair' returned a tuple, expected an array\. Return one"):
         losses.as_loss(pair)([[1.0]], [[2.0]])
 
 
