@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from easyflax.callbacks import JSONLogger
+from easyflax.callbacks import BackupAndRestore, Callback, CSVLogger, JSONLogger
 from easyflax.callbacks.json_logger import plain_json
 from easyflax.layers import Dense, Input
 from easyflax.models import Sequential
@@ -113,3 +113,30 @@ def test_without_update_freq_no_hook_of_batches_is_called():
 
     assert not overrides(JSONLogger("log.jsonl"), "on_train_batch_end")
     assert overrides(JSONLogger("log.jsonl", update_freq="batch"), "on_train_batch_end")
+
+
+def test_a_fit_that_is_resumed_within_an_epoch_leaves_the_files_of_an_uninterrupted_one(tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
+
+    def train(folder, *others):
+        model = Sequential([Input((2,)), Dense(1, kernel_initializer="ones")])
+        model.compile("sgd", "mse")
+        loggers = [JSONLogger(folder / "log.jsonl", update_freq=2), CSVLogger(folder / "log.csv")]
+        backup = BackupAndRestore(tmp_path / f"{folder.name}_backup", save_freq=3)
+        callbacks = [*loggers, backup, *others]
+        model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0, callbacks=callbacks)
+
+    class Stop(Callback):
+        batches = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches += 1
+            if self.batches == 11:
+                raise KeyboardInterrupt
+
+    train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", Stop())
+    train(tmp_path / "stopped")
+    for name in ("log.jsonl", "log.csv"):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()

@@ -43,6 +43,7 @@ def hunted(model, x=X, y=Y, optimizer=None, loss="mse", batch_size=4, **options)
     return hunt.finding, str(error.value)
 
 
+@pytest.mark.slow
 def test_the_layer_that_overflows_forward_is_named():
     x = X.copy()
     x[9] = 1e30
@@ -81,6 +82,7 @@ def test_what_is_no_layer_is_told_from_the_layers_around_it():
     assert finding.where.startswith("what the layer 'second' (Dense) is called on, which no layer before it")
 
 
+@pytest.mark.slow
 def test_the_layer_that_is_infinite_backward_is_named():
     model = Sequential([Input((3,)), Dense(2), Zero(name="zero"), Power(0.5, name="root"), Dense(1)])
     finding, message = hunted(model)
@@ -90,6 +92,7 @@ def test_the_layer_that_is_infinite_backward_is_named():
     assert "gradient of the output of 'zero': float32 (4, 2), 8 infinite" in message
 
 
+@pytest.mark.slow
 def test_a_plain_module_is_searched_too():
     class Net(nnx.Module):
         def __init__(self, rngs):
