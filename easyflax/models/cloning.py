@@ -109,7 +109,8 @@ class _Cloner:
             outputs = self._call(self.layer(step.function), *args, **kwargs)
             olds, news = (jax.tree.leaves(tree, is_leaf=_is_symbolic) for tree in (step.outputs, outputs))
             values.update(zip(map(id, olds), news, strict=True))
-        return Model(new_inputs, renewed(old_outputs), name=model.name)
+        kind = type(model) if type(model).__init__ is Model.__init__ else Model
+        return kind(new_inputs, renewed(old_outputs), name=model.name)
 
     def layer(self, layer: Any) -> Any:
         """Returns what stands in the place of a layer; a plain function stays."""
