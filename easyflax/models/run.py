@@ -7,6 +7,7 @@ from typing import Any
 
 from easyflax.models.by_structure import ByStructure
 from easyflax.models.compiled import Compiled
+from easyflax.models.optimizer_home import OptimizerHome
 from easyflax.train.history import History
 
 __all__ = ["Run"]
@@ -19,6 +20,7 @@ class Run:
         stop_training: see `Trainer`.
         history: see `Trainer`.
         compiled: what `compile` made, or None.
+        home: where it keeps the state of the optimizer, or None.
         predict_steps: jitted, by structure.
         input_specs: shapes and dtypes of the last inputs.
         is_building: whether the model's own `build` is running.
@@ -28,6 +30,7 @@ class Run:
         self.stop_training = False
         self.history: History | None = None
         self.compiled: Compiled | None = None
+        self.home: OptimizerHome | None = None
         self.predict_steps = ByStructure[Callable[..., Any]]()
         self.input_specs: Any = None
         self.is_building = False

@@ -172,9 +172,10 @@ class Trainer(InferenceMethods, StateMethods):
             distribution=distribution,
             options={**clips, "ema": ema},
         )
+        home = OptimizerHome(compiled.engine, self, self._binding)
         for one in (given, compiled.optimizer):
-            one.attach(OptimizerHome(compiled.engine, self, self._binding))
-        self._run.compiled = compiled
+            one.attach(home)
+        self._run.compiled, self._run.home = compiled, home
         self._store_params()
 
     def fit(
@@ -236,7 +237,7 @@ class Trainer(InferenceMethods, StateMethods):
             NonFiniteLossError: the loss became NaN or infinite.
             CheckpointError: there is nothing in `resume_from` to go on from, or it is of another model.
         """
-        compiled = self._require_compiled("fit")
+        compiled = self._to_train("fit")
         epochs = check_count("epochs", epochs, 1)
         initial_epoch = check_count("initial_epoch", initial_epoch, 0)
         if resume_from is not None:
@@ -324,7 +325,7 @@ class Trainer(InferenceMethods, StateMethods):
             NotCompiledError: `compile` was not called.
             ValueError: the shapes or the labels do not fit.
         """
-        compiled = self._require_compiled("train_on_batch")
+        compiled = self._to_train("train_on_batch")
         source = one_batch((x, y, sample_weight), "train_on_batch", class_weight)
         trained = self._ready_for(source)
         steps = compiled.steps_on(trained, source)
@@ -356,6 +357,22 @@ class Trainer(InferenceMethods, StateMethods):
     def step(self) -> int:
         """Training steps done since `compile`, over all calls of `fit`."""
         return self._run.compiled.engine.steps_done if self._run.compiled else 0
+
+    def _to_train(self, call: str) -> Compiled:
+        """Returns what was compiled.
+
+        Raises:
+            NotCompiledError: nothing was.
+            ValueError: its optimizer was compiled into another model since.
+        """
+        compiled = self._require_compiled(call)
+        if compiled.optimizer.home is not self._run.home:
+            raise ValueError(
+                f"{call}: the {type(compiled.optimizer).__name__} of this model was compiled into another "
+                "model since, expected an optimizer for each, as its state is for weights of one. Compile this "
+                "model again, with another object."
+            )
+        return compiled
 
     def addition_state(self, name: str) -> Any:
         """Returns the state of a `StepAddition` of the running `fit`; the next step deletes its arrays.

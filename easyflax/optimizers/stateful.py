@@ -103,6 +103,11 @@ class Stateful(nnx.Module):
         """Sends everything that reads or changes the state to `home`, until `detach`."""
         self._home = Unseen(home)
 
+    @property
+    def home(self) -> Home | None:
+        """Where the state is, if it was sent elsewhere by `attach`."""
+        return None if self._home is None else self._home.value
+
     def detach(self) -> None:
         """Ends what `attach` began; the object has the state that it had before."""
         self._home = None

@@ -179,18 +179,18 @@ def test_optimizers_know_parameters_by_the_names_of_their_layers():
         def call(self, inputs):
             return self.parts[1](self.parts[0](inputs))
 
-    model = ef.Sequential([ef.Input((4,)), layers.Dense(3), layers.BatchNormalization(), Block()])
+    model = ef.Sequential([ef.Input((4,)), layers.Dense(3), layers.BatchNormalization(), Block()], name="net")
     model.compile(Noting(), "mse")
     model.train_on_batch(X, np.zeros((12, 2)))
     assert sorted(rows) == [
-        ("batch_normalization/beta", "beta"),
-        ("batch_normalization/gamma", "gamma"),
-        ("block/inside/bias", "bias"),
-        ("block/inside/kernel", "kernel"),
-        ("block/parts/1/bias", "bias"),
-        ("block/parts/1/kernel", "kernel"),
-        ("dense/bias", "bias"),
-        ("dense/kernel", "kernel"),
+        ("net/batch_normalization/beta", "beta"),
+        ("net/batch_normalization/gamma", "gamma"),
+        ("net/block/inside/bias", "bias"),
+        ("net/block/inside/kernel", "kernel"),
+        ("net/block/parts/1/bias", "bias"),
+        ("net/block/parts/1/kernel", "kernel"),
+        ("net/dense/bias", "bias"),
+        ("net/dense/kernel", "kernel"),
     ]
 
 
@@ -220,3 +220,18 @@ def test_how_steps_are_run_can_be_set_after_compile():
         model.steps_per_execution = 0
     with pytest.raises(ef.errors.NotCompiledError, match=r"run_eagerly: the model is not compiled"):
         ef.Model(Watched()).run_eagerly = True
+
+
+def test_an_optimizer_trains_one_model_the_one_that_it_was_compiled_into_last():
+    optimizer = optimizers.Adam(0.01)
+    first, second = (ef.Model(nnx.Linear(2, 1, rngs=nnx.Rngs(0))) for _ in range(2))
+    x = np.ones((4, 2), np.float32)
+    first.compile(optimizer, "mse")
+    first.fit(x, x[:, :1], verbose=0)
+    second.compile(optimizer, "mse")
+    second.fit(x, x[:, :1], verbose=0)
+    for train in (first.fit, first.train_on_batch):
+        with pytest.raises(ValueError, match="the Adam of this model was compiled into another model since"):
+            train(x, x[:, :1])
+    first.compile(optimizer, "mse")  # also again
+    first.fit(x, x[:, :1], verbose=0)
