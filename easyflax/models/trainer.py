@@ -369,7 +369,7 @@ class Trainer(InferenceMethods, StateMethods):
         if compiled.optimizer.home is not self._run.home:
             raise ValueError(
                 f"{call}: the {type(compiled.optimizer).__name__} of this model was compiled into another "
-                "model since, expected an optimizer for each, as its state is for weights of one. Compile this "
+                "model since, expected one for each, as its state is for the weights of one. Compile this "
                 "model again, with another object."
             )
         return compiled
