@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from easyflax.callbacks.save_points import check_count
-from easyflax.callbacks.weight_swap import WeightSwap, set_params
+from easyflax.callbacks.weight_swap import EvaluatesAverages, WeightSwap, set_params
 from easyflax.train.additions import StepAddition, Update
-from easyflax.train.callback import Callback
 from easyflax.train.plan import Plan
 
 __all__ = ["ExponentialMovingAverage", "SwapEMAWeights"]
@@ -46,7 +45,7 @@ class _Averaging(StepAddition):
         }
 
 
-class ExponentialMovingAverage(Callback):
+class ExponentialMovingAverage(EvaluatesAverages):
     """Keeps an exponential moving average of the weights, used for validation, for saving and at the end.
 
         average = decay * average + (1 - decay) * weights
@@ -102,7 +101,6 @@ class ExponentialMovingAverage(Callback):
         self.ends_with_average = ends_with_average
         self.average: dict[str, Any] | None = None
         self._is_fitting = False
-        self._swap = WeightSwap()
 
     def configure(self, plan: Plan) -> Plan:
         """Adds the average to the compiled step."""
@@ -124,25 +122,8 @@ class ExponentialMovingAverage(Callback):
             set_params(self.model, self.average)
 
     def on_exception(self, exception: BaseException) -> None:
-        del exception
+        super().on_exception(exception)
         self._is_fitting = False
-        self._swap.put_back(self.model)
-
-    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._put_in()
-
-    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._swap.put_back(self.model)
-
-    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._put_in()
-
-    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._swap.put_back(self.model)
 
     def params_to_save(self) -> Mapping[str, Any] | None:
         """Returns the average, to be saved as the weights."""
@@ -172,7 +153,7 @@ class ExponentialMovingAverage(Callback):
         return {name: jnp.array(value, params[name].dtype, copy=True) for name, value in average.items()}
 
 
-class SwapEMAWeights(Callback):
+class SwapEMAWeights(EvaluatesAverages):
     """Puts the averages of an optimizer with `use_ema=True` in the place of the weights to evaluate them.
 
     In evaluations and predictions, those within `fit` too, the averages are in the model; the weights are
@@ -189,7 +170,6 @@ class SwapEMAWeights(Callback):
     def __init__(self, swap_on_epoch: bool = False):
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
-        self._swap = WeightSwap()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
@@ -208,26 +188,6 @@ class SwapEMAWeights(Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._swap.forget()  # `fit` has set the weights to their averages
-
-    def on_exception(self, exception: BaseException) -> None:
-        del exception
-        self._swap.put_back(self.model)
-
-    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._put_in()
-
-    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._swap.put_back(self.model)
-
-    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._put_in()
-
-    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        del logs
-        self._swap.put_back(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the weights while their averages are in the model."""

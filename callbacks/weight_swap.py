@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["WeightSwap", "set_params"]
+from easyflax.train.callback import Callback
+
+__all__ = ["EvaluatesAverages", "WeightSwap", "set_params"]
 
 
 class WeightSwap:
@@ -48,3 +50,35 @@ def set_params(model: Any, params: Mapping[str, Any]) -> None:
     """Sets some of a model's parameters, by path."""
     state = model.get_state(weights_only=True)
     model.set_state({**state, "params": {**state["params"], **params}})
+
+
+class EvaluatesAverages(Callback):
+    """A callback that has averages in the model while it is evaluated or predicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._swap = WeightSwap()
+
+    def _put_in(self) -> None:
+        """Puts the averages in the place of the weights."""
+        raise NotImplementedError
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._put_in()
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._swap.put_back(self.model)
+
+    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._put_in()
+
+    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        del logs
+        self._swap.put_back(self.model)
+
+    def on_exception(self, exception: BaseException) -> None:
+        del exception
+        self._swap.put_back(self.model)

@@ -58,6 +58,7 @@ class Compiled:
         eager: whether nothing is compiled.
         steps_per_execution: steps of one dispatch.
         gradient_accumulation_steps: how many batches make one update.
+        raises_nonfinite: whether a loss that is NaN or infinite ends a fit with an error.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
         options: by name, what `optimizer` was asked to do besides its own; None is nothing.
@@ -86,6 +87,7 @@ class Compiled:
         eager: bool = False,
         steps_per_execution: int = 1,
         gradient_accumulation_steps: int = 1,
+        raises_nonfinite: bool = True,
         seed: int = 0,
         distribution: DataParallel | None = None,
         options: Mapping[str, float | None] | None = None,
@@ -97,6 +99,7 @@ class Compiled:
         self.eager = eager
         self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "compile")
         batches = check_count("gradient_accumulation_steps", gradient_accumulation_steps, 1, "compile")
+        self.raises_nonfinite = bool(raises_nonfinite)
         self.accumulation = {0: batches} if batches > 1 else {}
         self.engine = Engine(self.optimizer, distribution or DataParallel())
         self.named = Named(

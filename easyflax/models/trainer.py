@@ -101,6 +101,7 @@ class Trainer(InferenceMethods, StateMethods):
         global_clipnorm: float | None = None,
         ema: float | None = None,
         gradient_accumulation_steps: int = 1,
+        raises_nonfinite: bool = True,
         seed: int = 0,
         distribution: DataParallel | None = None,
     ) -> None:
@@ -139,6 +140,8 @@ class Trainer(InferenceMethods, StateMethods):
             gradient_accumulation_steps: how many batches make one update, with the gradients of all their
                 rows; a group that the end of an epoch leaves incomplete is applied. See
                 `easyflax.callbacks.GradientAccumulation` for a number that changes.
+            raises_nonfinite: whether `fit` ends with an error when the loss becomes NaN or infinite; False
+                trains on, as Keras does.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
 
@@ -168,6 +171,7 @@ class Trainer(InferenceMethods, StateMethods):
             eager=is_eager(run_eagerly, jit_compile, jit),
             steps_per_execution=steps_per_execution,
             gradient_accumulation_steps=gradient_accumulation_steps,
+            raises_nonfinite=raises_nonfinite,
             seed=seed,
             distribution=distribution,
             options={**clips, "ema": ema},
@@ -261,6 +265,7 @@ class Trainer(InferenceMethods, StateMethods):
             initial_epoch,
             steps_per_epoch,
             accumulation=compiled.accumulation,
+            raises_nonfinite=compiled.raises_nonfinite,
             devices=devices,
         )
         if held_out is not None:

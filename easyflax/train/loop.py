@@ -171,7 +171,7 @@ def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan)
         f"fit: the loss became NaN or infinite in epoch {epoch + 1}/{plan.epochs}, batch "
         f"{step - first_step + 1}{of_steps} ({before}), expected finite numbers. Look for NaN "
         f"and infinity in x and y (np.isfinite), scale the inputs, lower the learning rate, or clip the "
-        f"gradients."
+        "gradients. callbacks.NaNHunt() tells the layer; compile(raises_nonfinite=False) trains on."
     )
 
 

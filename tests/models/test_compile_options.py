@@ -7,6 +7,7 @@ import pytest
 
 import easyflax as ef
 from easyflax import layers, nnx, optimizers
+from easyflax.errors import NonFiniteLossError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype("float32")
@@ -235,3 +236,15 @@ def test_an_optimizer_trains_one_model_the_one_that_it_was_compiled_into_last():
             train(x, x[:, :1])
     first.compile(optimizer, "mse")  # also again
     first.fit(x, x[:, :1], verbose=0)
+
+
+def test_training_goes_on_after_a_loss_that_is_not_finite_where_that_is_wanted():
+    x = np.where(np.arange(12)[:, None] == 5, np.nan, X).astype("float32")
+    model = ef.Sequential([ef.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(NonFiniteLossError, match=r"batch 2/3 .*raises_nonfinite=False. trains on"):
+        model.fit(x, Y, batch_size=4, shuffle=False, verbose=0)
+    model.compile("sgd", "mse", raises_nonfinite=False)
+    history = model.fit(x, Y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    assert np.isnan(history.history["loss"]).all()
+    assert model.step == 6
