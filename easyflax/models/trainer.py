@@ -18,7 +18,7 @@ from easyflax.models.arguments import (
     is_eager,
     validation_epochs,
 )
-from easyflax.models.compiled import Compiled
+from easyflax.models.compiled import Compiled, Trained
 from easyflax.models.inference_methods import InferenceMethods
 from easyflax.models.optimizer_home import OptimizerHome
 from easyflax.models.resuming import check_resumes
@@ -27,7 +27,7 @@ from easyflax.models.trained import one_batch, within_one_pass
 from easyflax.optimizers import Optimizer
 from easyflax.optimizers.options import with_options, with_scaled_loss
 from easyflax.train.additions import StepShape
-from easyflax.train.callback_list import Callbacks
+from easyflax.train.callback_list import CallbackList, Callbacks
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.course import Course
 from easyflax.train.history import History
@@ -258,7 +258,6 @@ class Trainer(InferenceMethods, StateMethods):
         )
         trained = self._ready_for(source)
         hooks = self._hooks(callbacks, verbose, epochs, None, add_history=True)
-        devices = tuple(compiled.engine.layout.mesh.devices.flat)
         plan = Plan(
             source,
             epochs,
@@ -266,12 +265,18 @@ class Trainer(InferenceMethods, StateMethods):
             steps_per_epoch,
             accumulation=compiled.accumulation,
             raises_nonfinite=compiled.raises_nonfinite,
-            devices=devices,
+            devices=tuple(compiled.engine.layout.mesh.devices.flat),
         )
         if held_out is not None:
             rows = validation_batch_size, batch_size
             plan = replace(plan, validation=_validation(held_out, rows, validation_steps, validation_freq))
-        plan = hooks.configure(plan)
+        return self._train(trained, hooks.configure(plan), hooks, resume_from)
+
+    def _train(
+        self, trained: Trained, plan: Plan, hooks: CallbackList, resume_from: str | os.PathLike[str] | None
+    ) -> History:
+        """Does what the plan says, and returns the history."""
+        compiled = self._require_compiled("fit")
         steps = compiled.steps_on(trained, plan.source)
         _check_trains(steps)
         scored: CompiledSteps | None = None
