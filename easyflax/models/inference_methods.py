@@ -93,7 +93,7 @@ class InferenceMethods(TrainedModel):
         num_steps = within_one_pass(source, num_steps)
         trained = self._ready_for(source)
         compiled_steps = compiled.steps_on(trained, source)
-        hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
+        hooks = self._hooks(callbacks, verbose, epochs=1, steps=num_steps or source.num_batches)
         with (
             hooks.on_screen(),
             between_steps() as interrupts,
@@ -144,7 +144,7 @@ class InferenceMethods(TrainedModel):
         predict, pads = self._predict_step(trained)
         together = self._run.compiled.steps_per_execution if self._run.compiled else 1
         options = {"pads": pads, "steps_per_execution": together}
-        hooks = self._hooks(callbacks, verbose, 1, num_steps or source.num_batches)
+        hooks = self._hooks(callbacks, verbose, epochs=1, steps=num_steps or source.num_batches)
         with (
             hooks.on_screen(),
             between_steps() as interrupts,

@@ -125,10 +125,12 @@ class TrainedModel(StepMethods):
         return values if len(values) > 1 else values[0]
 
     def _hooks(
-        self, callbacks: Callbacks, verbose: Any, epochs: int, steps: int | None, *, add_history: bool = False
+        self, callbacks: Callbacks, verbose: Any, *, add_history: bool = False, **params: Any
     ) -> CallbackList:
+        """Returns the list of callbacks, told of model, and of `verbose` and `params` if there are some."""
         show = check_verbose(verbose) != 0
-        return CallbackList(callbacks, add_history, show, self, verbose=verbose, epochs=epochs, steps=steps)
+        params = {"verbose": verbose, **params} if params else {}
+        return CallbackList(callbacks, add_history, show, self, **params)
 
 
 def one_batch(data: tuple[Any, Any, Any], caller: str, class_weight: Any = None) -> Source:

@@ -257,7 +257,7 @@ class Trainer(InferenceMethods, StateMethods):
             class_weight=class_weight,
         )
         trained = self._ready_for(source)
-        hooks = self._hooks(callbacks, verbose, epochs, None, add_history=True)
+        hooks = self._hooks(callbacks, verbose, add_history=True)
         plan = Plan(
             source,
             epochs,
@@ -270,7 +270,9 @@ class Trainer(InferenceMethods, StateMethods):
         if held_out is not None:
             rows = validation_batch_size, batch_size
             plan = replace(plan, validation=_validation(held_out, rows, validation_steps, validation_freq))
-        return self._train(trained, hooks.configure(plan), hooks, resume_from)
+        plan = hooks.configure(plan)
+        hooks.set_params({"verbose": verbose, "epochs": plan.epochs, "steps": plan.known_steps})
+        return self._train(trained, plan, hooks, resume_from)
 
     def _train(
         self, trained: Trained, plan: Plan, hooks: CallbackList, resume_from: str | os.PathLike[str] | None
@@ -285,7 +287,6 @@ class Trainer(InferenceMethods, StateMethods):
 
         compiled.steps = steps
         self.stop_training = False
-        hooks.set_params({**hooks.params, "steps": plan.known_steps})
         hooks.set_validates(plan.validation is not None)
         session_on = compiled.engine.session_on(trained.binding, steps, plan.shape)
         with hooks.on_screen(), hooks.told_of_exceptions():
