@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -136,8 +136,30 @@ def as_loss(spec: Any, *, output_shape: Shape | None = None, y_shape: Shape | No
     return loss
 
 
-serialize = serialization.serialize
-deserialize = serialization.deserializing(get)
+_deserialize = serialization.deserializing(get)
+
+
+def serialize(loss: Any) -> Any:
+    """Returns the plain JSON that `deserialize` makes the loss again of.
+
+    Raises:
+        TypeError: it cannot be written as JSON.
+    """
+    return serialization.serialize(loss)
+
+
+def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Returns the loss that was serialized, here or in Keras.
+
+    Args:
+        name: what `serialize` returned, or a name.
+        custom_objects: classes and functions that may be named besides the registered ones.
+
+    Raises:
+        ValueError: the name is unknown, or the configuration is that of something else.
+        TypeError: a class or function is unknown.
+    """
+    return _deserialize(name, custom_objects)
 
 
 def _is_by_shape(spec: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from easyflax import metrics
 from easyflax.data import Batch
 from easyflax.errors import NonFiniteLossError
 from easyflax.models import Model
+from easyflax.train.additions import StepShape
 from easyflax.train.batch_shapes import BatchShapes
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
@@ -178,7 +180,9 @@ def test_a_batch_that_does_not_fit_in_memory_is_told_with_what_would_help(call, 
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
-    monkeypatch.setattr(model._compiled.steps, "train" if call == "fit" else "evaluate", fail)
+    steps, plain = model._compiled.steps, StepShape()
+    monkeypatch.setitem(steps._training, plain, replace(steps.training(plain), step=fail))
+    monkeypatch.setattr(steps, "evaluate", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as caught:
         getattr(model, call)(X, NUMBERS, batch_size=8, verbose=0)
     (note,) = caught.value.__notes__
