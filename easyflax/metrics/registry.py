@@ -153,7 +153,15 @@ def get(
     return LossMetric(identifier) if isinstance(identifier, Loss) else FunctionMetric(identifier)
 
 
-serialize = serialization.serialize
+def serialize(metric: Any) -> Any:
+    """Returns a metric, or a function with a name, as plain JSON that `deserialize` makes it again of.
+
+    Raises:
+        TypeError: a function has no name.
+    """
+    return serialization.serialize(metric)
+
+
 deserialize = serialization.deserializing(get)
 
 
