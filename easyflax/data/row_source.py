@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import numpy as np
@@ -72,13 +72,20 @@ class RowSource(ABC):
         """
         check_no_state(state)
 
-    def rows_of_batches(self, number: int, steps: int | None) -> Iterator[slice | np.ndarray]:
-        """Yields which rows make each batch of an epoch; slices where the rows are read as they stand."""
-        for position in positions(number, steps, self.num_batches, repeats=self._repeats):
-            pass_number, index = divmod(position, self.num_batches)
-            begin = index * self.batch_size
-            rows = slice(begin, min(begin + self.batch_size, self.num_rows))
-            yield rows if self._seed is None else shuffled_rows(self.num_rows, self._seed, pass_number)[rows]
+    def positions(self, number: int, steps: int | None) -> range:
+        """Returns which batches make an epoch, see `Source.epoch`."""
+        return positions(number, steps, self.num_batches, repeats=self._repeats)
+
+    def rows_of(self, position: int) -> slice | np.ndarray:
+        """Returns which rows make a batch; a slice where the rows are read as they stand."""
+        pass_number, index = divmod(position, self.num_batches)
+        begin = index * self.batch_size
+        return self.rows_of_pass(pass_number, begin, min(begin + self.batch_size, self.num_rows))
+
+    def rows_of_pass(self, pass_number: int, begin: int, end: int) -> slice | np.ndarray:
+        """Returns the rows that a pass reads from its place `begin` up to `end`."""
+        rows = slice(begin, end)
+        return rows if self._seed is None else shuffled_rows(self.num_rows, self._seed, pass_number)[rows]
 
     def first_rows(self) -> slice:
         """Returns which rows `first_batch` consists of."""
@@ -124,8 +131,8 @@ class RowDatasetSource(RowSource):
         return self._batch(self.first_rows(), 0, 1)
 
     def _batches(self, number: int, steps: int | None) -> Generator[Batch, None, None]:
-        for count, rows in enumerate(self.rows_of_batches(number, steps), start=1):
-            yield self._batch(rows, number, count)
+        for count, position in enumerate(self.positions(number, steps), start=1):
+            yield self._batch(self.rows_of(position), number, count)
 
     def _batch(self, rows: slice | np.ndarray, epoch: int, count: int) -> Batch:
         with self._to_batch.noting(epoch, count):

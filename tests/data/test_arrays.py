@@ -50,6 +50,44 @@ def test_the_batch_size_may_follow_from_the_steps():
     assert as_source(np.arange(100)).batch_size == 32
 
 
+@pytest.mark.parametrize("rows", [12, 14])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("caller", ["fit", "evaluate"])
+@pytest.mark.parametrize("steps", [None, 2, 7, 9])
+def test_several_batches_at_once_are_those_of_the_epoch(rows, shuffle, caller, steps):
+    data = {
+        "x": {"a": np.arange(rows), "b": np.arange(2.0 * rows).reshape(rows, 2)},
+        "y": np.arange(rows) * 3,
+    }
+    source = as_source(**data, batch_size=4, shuffle=shuffle, seed=2, caller=caller)
+    for number in (0, 3):
+        expected = list(source.epoch(number, steps))
+        epoch = source.rows_of_epoch(number, steps)
+        assert epoch.num_batches == len(expected)
+        assert [epoch.is_full(i) for i in range(len(expected))] == [len(batch.y) == 4 for batch in expected]
+        for first in range(len(expected)):
+            jax.tree.map(np.testing.assert_array_equal, epoch.batch(first), expected[first])
+            count = 1
+            while first + count <= len(expected) and epoch.is_full(first + count - 1):
+                stacked = jax.tree.map(lambda *one: np.stack(one), *expected[first : first + count])
+                jax.tree.map(np.testing.assert_array_equal, epoch.take(first, count), stacked)
+                count += 1
+
+
+def test_several_batches_of_rows_as_they_stand_are_views():
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    taken = as_source(x, batch_size=2).rows_of_epoch(0).take(1, 2)
+    assert taken.x.shape == (2, 2, 2)
+    assert taken.y is None
+    assert np.shares_memory(taken.x, x)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 3), (2, 1), (1, 3), (-1, 1), (0, 0)])
+def test_several_batches_are_full_ones_of_the_epoch(first, count):
+    with pytest.raises(ValueError, match=r"of an epoch of 3 are asked for, expected full ones of this epoch"):
+        as_source(np.arange(5), batch_size=2).rows_of_epoch(0).take(first, count)
+
+
 def test_unshuffled_batches_are_views():
     x = np.arange(10, dtype=np.float32)
     assert all(np.shares_memory(batch.x, x) for batch in as_source(x, batch_size=4).epoch(0))
