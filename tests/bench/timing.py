@@ -10,15 +10,16 @@ from typing import Any
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 40, calls: int = 50
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 40, calls: int = 50, warm_ups: int = 5
 ) -> dict[str, list[float]]:
     """Returns for each contender the seconds a call took, one figure a round (the mean over `calls` calls).
 
-    Garbage collection is off while a contender runs and happens between rounds.
+    Each is called `warm_ups` times before. Garbage collection is off while a contender runs and happens
+    between rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
-        for _ in range(5):
+        for _ in range(warm_ups):
             run()
     names = list(contenders)
     for number in range(rounds):
