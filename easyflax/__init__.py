@@ -31,6 +31,7 @@ if _typing.TYPE_CHECKING:
     from easyflax import saving as saving
     from easyflax import tree as tree
     from easyflax import utils as utils
+    from easyflax.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from easyflax.dtype_policies import FloatDTypePolicy as FloatDTypePolicy
     from easyflax.initializers import Initializer as Initializer
     from easyflax.layers import Input as Input
@@ -79,6 +80,7 @@ __all__ = [
     "datasets",
     "distribution",
     "dtype_policies",
+    "enable_compilation_cache",
     "errors",
     "initializers",
     "interop",
@@ -145,6 +147,7 @@ __getattr__, __dir__ = _lazily(
         "Sequential": "models",
         "Variable": "layers.variable",
         "apply": "layers.symbolic",
+        "enable_compilation_cache": "compilation_cache",
     },
 )
 

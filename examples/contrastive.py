@@ -69,6 +69,7 @@ def probe(
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     (x_train, y_train), (x_test, y_test) = ef.datasets.load_digits()
     x_train, x_test = ((x / 16).astype(np.float32)[..., None] for x in (x_train, x_test))
     model = SimCLR()

@@ -74,6 +74,7 @@ def show(images: np.ndarray) -> None:
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     (images, _), _ = ef.datasets.load_digits()
     images = (images / 16).astype(np.float32)[..., None]
     gan = GAN()

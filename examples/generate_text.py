@@ -70,6 +70,7 @@ def write(module: Writer, prompt: np.ndarray) -> np.ndarray:
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     text = " ".join((Path(__file__).parent.parent / "LICENSE").read_text().split())
     alphabet = sorted(set(text))
     letters = np.array([alphabet.index(letter) for letter in text], np.int32)

@@ -49,6 +49,7 @@ def compiled_model(seed: int) -> ef.Model:
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     (x_train, y_train), (x_test, y_test) = ef.datasets.load_digits()
     x_train, x_test = scale(x_train), scale(x_test)
 

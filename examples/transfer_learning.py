@@ -32,6 +32,7 @@ def compiled(model: ef.Model, learning_rate: float) -> ef.Model:
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     train, test = ef.datasets.load_digits()
     old, new, new_test = digits_of(*train, first=0), digits_of(*train, first=5), digits_of(*test, first=5)
     new = new[0][:EXAMPLES], new[1][:EXAMPLES]

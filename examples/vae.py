@@ -60,6 +60,7 @@ def show(images: np.ndarray) -> None:
 
 
 def main(quick: bool) -> int:
+    ef.enable_compilation_cache()
     (x_train, _), (x_test, _) = ef.datasets.load_digits()
     x_train, x_test = ((x / 16).astype(np.float32).reshape(-1, 64) for x in (x_train, x_test))
     model = ef.Model(VAE())

@@ -37,6 +37,7 @@ PUBLIC = [
     "datasets",
     "distribution",
     "dtype_policies",
+    "enable_compilation_cache",
     "errors",
     "initializers",
     "interop",

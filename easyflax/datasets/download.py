@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import http.client
 import os
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -15,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from easyflax.errors import DownloadError
+from easyflax.user_cache import cache_folder
 
 Split = tuple[np.ndarray, np.ndarray]
 """One part of a data set: the inputs and their labels, row by row."""
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30.0
-_HOME_VARIABLE = "EASYFLAX_HOME"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +40,6 @@ class RemoteFile:
     @property
     def name(self) -> str:
         return self.urls[0].rsplit("/", 1)[-1]
-
-
-def cache_folder() -> Path:
-    """Returns the folder for downloaded files: `$EASYFLAX_HOME`, or else the user's cache folder."""
-    if home := os.environ.get(_HOME_VARIABLE):
-        return Path(home).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "easyflax"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "easyflax"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "easyflax"
 
 
 def fetch(file: RemoteFile, dataset: str) -> Path:

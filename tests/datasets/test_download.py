@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from easyflax.datasets.download import RemoteFile, cache_folder, fetch
+from easyflax.datasets.download import RemoteFile, fetch
 from easyflax.errors import DownloadError, EasyflaxError
 
 CONTENT = bytes(range(256)) * 1000
@@ -107,30 +107,6 @@ def test_when_every_address_fails_each_is_named_with_its_reason(site):
 def test_a_download_error_is_an_easyflax_error_and_an_os_error():
     assert issubclass(DownloadError, EasyflaxError)
     assert issubclass(DownloadError, OSError)
-
-
-@pytest.mark.parametrize(
-    ("platform", "variables", "expected"),
-    [
-        ("linux", {}, "~/.cache/easyflax"),
-        ("linux", {"XDG_CACHE_HOME": "/var/cache/me"}, "/var/cache/me/easyflax"),
-        ("linux", {"EASYFLAX_HOME": "/data/easyflax", "XDG_CACHE_HOME": "/var/cache/me"}, "/data/easyflax"),
-        ("linux", {"EASYFLAX_HOME": "~/data"}, "~/data"),
-        ("darwin", {}, "~/Library/Caches/easyflax"),
-        ("win32", {"LOCALAPPDATA": "/appdata"}, "/appdata/easyflax"),
-        ("win32", {}, "~/AppData/Local/easyflax"),
-    ],
-)
-def test_the_cache_folder_follows_the_platform_and_the_environment(
-    monkeypatch, tmp_path, platform, variables, expected
-):
-    for name in ("EASYFLAX_HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.platform", platform)
-    assert cache_folder() == Path(expected.replace("~", str(tmp_path)))
 
 
 def test_a_terminal_sees_a_progress_bar_and_a_file_does_not(site, capsys, monkeypatch):
