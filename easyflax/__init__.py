@@ -39,6 +39,8 @@ if _typing.TYPE_CHECKING:
     from easyflax.layers import Layer as Layer
     from easyflax.layers.dtypes import DTypePolicy as DTypePolicy
     from easyflax.layers.operation import Operation as Operation
+    from easyflax.layers.remat import RematScope as RematScope
+    from easyflax.layers.remat import remat as remat
     from easyflax.layers.symbolic import KerasTensor as KerasTensor
     from easyflax.layers.symbolic import apply as apply
     from easyflax.layers.variable import Variable as Variable
@@ -67,6 +69,7 @@ __all__ = [
     "Operation",
     "Optimizer",
     "Regularizer",
+    "RematScope",
     "Sequential",
     "Variable",
     "__version__",
@@ -95,6 +98,7 @@ __all__ = [
     "preprocessing",
     "random",
     "regularizers",
+    "remat",
     "saving",
     "tree",
     "utils",
@@ -144,10 +148,12 @@ __getattr__, __dir__ = _lazily(
         "Operation": "layers.operation",
         "Optimizer": "optimizers",
         "Regularizer": "regularizers",
+        "RematScope": "layers.remat",
         "Sequential": "models",
         "Variable": "layers.variable",
         "apply": "layers.symbolic",
         "enable_compilation_cache": "compilation_cache",
+        "remat": "layers.remat",
     },
 )
 

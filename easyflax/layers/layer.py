@@ -39,6 +39,7 @@ from easyflax.layers.input_spec import check_inputs
 from easyflax.layers.loss_term import add_loss, loss_terms
 from easyflax.layers.metric_term import add_metric
 from easyflax.layers.precision import begins_here, call_in_precision, reading_in, running_policy
+from easyflax.layers.remat import current_scope
 from easyflax.layers.variable import make_variable
 from easyflax.layers.weighted import Weighted
 from easyflax.naming import snake_case
@@ -107,6 +108,8 @@ class Layer(Weighted):
     _makes_masks: ClassVar[bool] = False
     _is_between_values: ClassVar[bool] = False  # made of symbolic values
     _is_in_paths: bool = True  # its name is a part of the paths of its weights
+    _is_made_of_layers: ClassVar[bool] = False  # and only calls them
+    _remat_scope: Any = None
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Any:
         if args and hasattr(type(args[0]), "__easyflax_call__") and not cls._is_between_values:
@@ -156,6 +159,8 @@ class Layer(Weighted):
             self.autocast = False
         if not trainable:
             self.trainable = False
+        if (scope := current_scope()) is not None:
+            self._remat_scope = scope
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, adapt_inside(value))
@@ -220,6 +225,12 @@ class Layer(Weighted):
             check_inputs(self, self.input_spec, _first(args, kwargs))
         if not self.built:
             self.build_for(args, kwargs)
+        if self._remat_scope is None:
+            return self._compute(*args, **kwargs)
+        return self._remat_scope.call(self, Layer._compute, args, kwargs)
+
+    def _compute(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls `call` in the mode, with the masks and in the precision that it is for."""
         given = kwargs.pop("training", None)
         training = current_training() if given is None else given
         if "training" in self._call_parameters:

@@ -21,8 +21,10 @@ import easyflax.nnx as nnx
 __all__ = [
     "LossTerm",
     "add_loss",
+    "adding_by_copy",
     "checked_scalar",
     "collecting_losses",
+    "has_added",
     "is_collecting",
     "loss_terms",
     "put_term",
@@ -67,6 +69,31 @@ def collecting_losses(*, anew: bool = True) -> Iterator[None]:
 def is_collecting() -> bool:
     """Says whether an outer call is running."""
     return _added.get() is not None
+
+
+def has_added(module: Any) -> bool:
+    """Says whether a module, or one inside, added something in the running plain call."""
+    added = _added.get()
+    return bool(added) and any(id(one) in added for one in _terms(module))
+
+
+@contextmanager
+def adding_by_copy(module: Any) -> Iterator[None]:
+    """Has what a copy of a module adds in the block counted as added by the module, to which it is written
+    back; see `collecting_losses`."""
+    added = _added.get()
+    if added is None or added is _ALL:
+        yield
+        return
+    before = {id(one): one.get_raw_value() for one in _terms(module)}
+    with collecting_losses():
+        yield
+    added.update(id(one) for one in _terms(module) if before.get(id(one)) is not one.get_raw_value())
+
+
+def _terms(module: Any) -> list[nnx.Variable[Any]]:
+    nodes = () if module is None else nnx.iter_graph(module)
+    return [one for _, one in nodes if isinstance(one, nnx.Intermediate)]
 
 
 def put_term(

@@ -30,6 +30,7 @@ class Chain(Layer):
     __slots__ = ("_stated",)  # copies do not have it
 
     _is_in_paths = False  # but the model that holds it is
+    _is_made_of_layers = True
 
     def __init__(self, model_name: str = "sequential") -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from easyflax.data import Batch, Source
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
+from easyflax.layers.remat import RematScope
 from easyflax.models.arguments import check_count, check_seed
 from easyflax.models.by_structure import ByStructure
 from easyflax.optimizers import Optimizer
@@ -61,6 +62,7 @@ class Compiled:
         raises_nonfinite: whether a loss that is NaN or infinite ends a fit with an error.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
         distribution: the devices and what lies where.
+        remat: which calls compute values again for the gradient.
         options: by name, what `optimizer` was asked to do besides its own; None is nothing.
 
     Raises:
@@ -69,6 +71,7 @@ class Compiled:
     Attributes:
         optimizer: of the model.
         precision: what layers compute in that were given no dtype; None leaves each to its own.
+        remat: which calls compute values again for the gradient, None for those that layers say.
         loss: as given.
         accumulation: how many batches make an update, by the first epoch that holds for; see `Plan`.
         engine: runs the steps and keeps the optimizer state.
@@ -90,10 +93,12 @@ class Compiled:
         raises_nonfinite: bool = True,
         seed: int = 0,
         distribution: DataParallel | None = None,
+        remat: RematScope | None = None,
         options: Mapping[str, float | None] | None = None,
     ):
         self.optimizer = optimizer
         self.precision = precision
+        self.remat = remat
         self.loss = loss
         self.seed = check_seed(seed)
         self.eager = eager
@@ -141,6 +146,8 @@ class Compiled:
         return not trial.is_done
 
     def _new_steps(self, trained: Trained, batch: Batch) -> CompiledSteps:
+        if self.remat is not None:
+            self.remat.check_applies(trained.model.trained_module)
         with running_in(self.precision):
             if not trained.overridden:
                 objective = build_objective(trained.binding, batch, self.named, trained.output_names)

@@ -44,6 +44,7 @@ class Graph(Layer):
     built = True
     _is_between_values = True
     _is_in_paths = False
+    _is_made_of_layers = True
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         super().__init__()

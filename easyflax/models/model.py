@@ -87,6 +87,7 @@ class Model(Trainer, Layer):
     module = _Module()
     layers = Children()
     _has_own_call: ClassVar[bool] = False
+    _is_made_of_layers: ClassVar[bool] = True
     _is_between_values: ClassVar[bool] = True
 
     def __init__(

@@ -102,10 +102,11 @@ class TrainedModel(StepMethods):
     def _binding(self) -> Binding:
         if self._session:
             return self._session.binding
+        remat = None if self._run.compiled is None else self._run.compiled.remat
         if self._overridden:
             module: Any = self
-            return Binding(module, "module" if self.trained_module is not self else None)
-        return Binding(self.trained_module)
+            return Binding(module, "module" if self.trained_module is not self else None, remat)
+        return Binding(self.trained_module, remat=remat)
 
     @contextmanager
     def _live(self, binding: Binding, layout: DataParallel) -> Iterator[Live]:

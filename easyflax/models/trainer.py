@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import easyflax.optimizers as optimizers
 from easyflax.data import as_source, split_validation, unpack_validation_data
 from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
+from easyflax.layers.remat import RematScope, scope_of
 from easyflax.models.arguments import (
     check_count,
     check_count_or_none,
@@ -43,6 +44,8 @@ class Trainer(InferenceMethods, StateMethods):
     """Trains, evaluates and runs `self.trained_module`, in Keras's manner; see `Model`."""
 
     __slots__ = ()
+
+    _remat_scope: RematScope | None
 
     @property
     def stop_training(self) -> bool:
@@ -104,6 +107,7 @@ class Trainer(InferenceMethods, StateMethods):
         raises_nonfinite: bool = True,
         seed: int = 0,
         distribution: DataParallel | None = None,
+        remat: RematScope | str | Sequence[str] | Callable[..., bool] | None = None,
     ) -> None:
         """Says what to train for; the optimizer starts afresh.
 
@@ -144,6 +148,11 @@ class Trainer(InferenceMethods, StateMethods):
                 trains on, as Keras does.
             seed: fixes the order in which `fit` shuffles.
             distribution: the devices; all of this process by default.
+            remat: which values of the forward pass are computed again for the gradient instead of kept, which
+                saves memory: `"full"` those within each layer, or module of a model of `nnx`; `"activations"`
+                those of activations; a list those of layers with these names or paths ("encoder.*"). The name
+                of one of `jax.checkpoint_policies`, or such a function, says which values in layers are kept
+                all the same; an `ef.RematScope` says it all.
 
         Raises:
             TypeError: an argument is of no kind that is listed here.
@@ -174,6 +183,7 @@ class Trainer(InferenceMethods, StateMethods):
             raises_nonfinite=raises_nonfinite,
             seed=seed,
             distribution=distribution,
+            remat=scope_of(remat) or self._remat_scope,
             options={**clips, "ema": ema},
         )
         home = OptimizerHome(compiled.engine, self, self._binding)

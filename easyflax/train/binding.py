@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from easyflax.layers.layer import Layer
 from easyflax.layers.loss_term import collecting_losses, loss_terms
 from easyflax.layers.metric_term import metric_terms
 from easyflax.layers.precision import call_in_precision, running_policy
+from easyflax.layers.remat import RematScope
 from easyflax.nnx.core.variables import give_back, lend
 
 Arrays = dict[str, Any]
@@ -61,6 +63,7 @@ class Binding:
     Args:
         module: any NNX module; it is only read.
         inner: the attribute that holds what is called and what paths begin at, None for the module itself.
+        remat: which calls compute their values again for the gradient, None for those that layers say.
 
     Attributes:
         graphdef: the static part; equal graphdefs mean that a compiled step can be used again.
@@ -72,9 +75,10 @@ class Binding:
         mirrors: the modules in it that stand for modules of Flax.
     """
 
-    def __init__(self, module: nnx.Module, inner: str | None = None):
+    def __init__(self, module: nnx.Module, inner: str | None = None, remat: RematScope | None = None):
         self._module = module
         self._inner = inner
+        self._remat = remat
         self.mirrors = refresh_mirrors(module)
         self.graphdef, kept = _split_without_sown(module)
         self._paths = {self._name(path): path for path, _ in kept}
@@ -148,13 +152,19 @@ class Binding:
         """
         module = self.rebuild({**params, **other})
         called = self._called(module)
-        with collecting_losses(anew=False):
+        with collecting_losses(anew=False), self.rematerializing(module, training):
             call = partial(call_in_mode, called, training=training, key=key)
             output = call_in_precision(call, (x,), {}, casts_inputs=not _casts_inputs(called))
             result = None if then is None else then(module, output)
         before, other = other, self.values_in(module)[1]
         other = stored_like(other, before)
         return Applied(output, other, loss_terms(called), metric_terms(called), result)
+
+    def rematerializing(self, module: Any, training: bool = True) -> AbstractContextManager[None]:
+        """Has calls within a module that `rebuild` made compute values again as they should, in a block."""
+        if self._remat is None or not training:
+            return nullcontext()
+        return self._remat.within(self._called(module))
 
     def values_in(self, module: Any) -> tuple[Arrays, Arrays]:
         """Returns the values of `params` and `other` that a module which `rebuild` made has by now.

@@ -227,6 +227,7 @@ class _Detoured(Binding):
 
     def __init__(self, binding: Binding, around: Around):
         vars(self).update(vars(binding))
+        self._remat = None  # values are looked at as they are computed
         self._around = around
         self._stack = ExitStack()
 

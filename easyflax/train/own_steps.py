@@ -106,7 +106,8 @@ class OwnSteps:
     ) -> tuple[Scope, dict[str, Any], TrainState]:
         model = self.binding.rebuild({**state.params, **state.other})
         scope = Scope(self, model, state.metrics, opt_state, state.counters)
-        logs = scope.call("train_step", pack(batch))
+        with self.binding.rematerializing(model):
+            logs = scope.call("train_step", pack(batch))
         params, other = self.binding.values_in(model)
         params, other = stored_like(params, state.params), stored_like(other, state.other)
         loss, opt_state = jnp.asarray(logs.get("loss", 0.0), jnp.float32), scope.opt_state()
