@@ -14,7 +14,16 @@ import jax.numpy as jnp
 
 from easyflax.train.binding import Arrays
 
-__all__ = ["PENDING", "Group", "Pending", "add_gradients", "emptied", "no_gradients", "summed_up"]
+__all__ = [
+    "PENDING",
+    "Group",
+    "Pending",
+    "add_gradients",
+    "divided",
+    "emptied",
+    "gradients_of",
+    "no_gradients",
+]
 
 
 # Where the gradients that wait are, among the states of additions.
@@ -80,6 +89,18 @@ def emptied(pending: Pending) -> Pending:
     return Pending(pending.grads, jnp.zeros_like(pending.weight), jnp.zeros_like(pending.batches))
 
 
+def divided(pending: Pending, *, is_sum: bool) -> Pending:
+    """Returns the mean over the group in place of the sum, or the sum itself of a loss that is one.
+
+    An update that takes its gradients from here, and leaves this behind for the next group to replace, has
+    them in the memory where they waited; XLA would keep a quotient that is used twice in memory of its own.
+    """
+    if is_sum:
+        return pending
+    divisor = jnp.where(pending.weight == 0, 1.0, pending.weight)
+    return pending._replace(grads=jax.tree.map(lambda grad: grad / divisor.astype(grad.dtype), pending.grads))
+
+
 def add_gradients(pending: Pending, grads: Arrays, weight: Any) -> Pending:
     """Returns the sum with the gradients of one batch more.
 
@@ -99,16 +120,14 @@ def add_gradients(pending: Pending, grads: Arrays, weight: Any) -> Pending:
     return Pending(jax.tree.map(added, pending.grads, grads), pending.weight + weight, pending.batches + 1)
 
 
-def summed_up(pending: Pending, params: Arrays, *, is_sum: bool) -> Arrays:
-    """Returns the gradients of the group, in the dtypes of `params`.
+def gradients_of(pending: Pending, params: Arrays) -> Arrays:
+    """Returns the gradients of a group, in the dtypes of `params`.
 
     Args:
-        pending: all batches of the group.
+        pending: what `divided` returned.
         params: by path.
-        is_sum: whether the loss is a sum, so that nothing is divided.
     """
-    divisor = 1.0 if is_sum else jnp.where(pending.weight == 0, 1.0, pending.weight)
-    return jax.tree.map(lambda grad, param: (grad / divisor).astype(param.dtype), pending.grads, params)
+    return jax.tree.map(lambda grad, param: grad.astype(param.dtype), pending.grads, params)
 
 
 def _wide(dtype: Any) -> Any:

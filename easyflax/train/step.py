@@ -24,7 +24,7 @@ import optax
 from easyflax.data import Batch
 from easyflax.optimizers import loss_scale
 from easyflax.optimizers.loss_scale import leaves_steps_out
-from easyflax.train.accumulation import PENDING, Pending, add_gradients, emptied, summed_up
+from easyflax.train.accumulation import PENDING, Pending, add_gradients, divided, emptied, gradients_of
 from easyflax.train.additions import StepShape, Update, after_update, before_update
 from easyflax.train.binding import Applied, Arrays
 from easyflax.train.compiled_loss import CompiledLoss
@@ -221,10 +221,10 @@ def accumulate_step(objective: Objective, state: TrainState, batch: Batch) -> tu
 
 def apply_step(objective: Objective, state: TrainState) -> TrainState:
     """Returns the state after one update with the gradients that wait."""
-    pending: Pending = state.additions[PENDING]
+    pending: Pending = divided(state.additions[PENDING], is_sum=objective.loss.is_sum)
     additions = objective.shape.additions
     before = before_update(additions, state.additions, state.opt_state)
-    grads = summed_up(pending, state.params, is_sum=objective.loss.is_sum)
+    grads = gradients_of(pending, state.params)
     if objective.loss.is_sum:
         grads = _regularized_once(objective, grads, state.params, pending.batches, loss_scale(before))
     params, opt_state = update(objective, grads, before, state.params)
