@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import jax
 import numpy as np
 
 from easyflax.data.row_source import RowSource
-from easyflax.data.rows import batch_rows, take_rows
+from easyflax.data.rows import batch_rows, take, take_rows
 from easyflax.data.source import Batch
 
 
@@ -64,6 +63,7 @@ class RowsOfEpoch:
     def __init__(self, source: ArraySource, positions: range):
         self._source = source
         self._positions = positions
+        self._arrays, self._structure = jax.tree.flatten(source.data)
 
     @property
     def num_batches(self) -> int:
@@ -76,7 +76,8 @@ class RowsOfEpoch:
 
     def batch(self, index: int) -> Batch:
         """Returns a batch, as `ArraySource.epoch` yields it."""
-        return take_rows(self._source.data, self._source.rows_of(self._positions[index]))
+        rows = self._source.rows_of(self._positions[index])
+        return self._structure.unflatten([take(array, rows) for array in self._arrays])
 
     def take(self, first: int, count: int) -> Batch:
         """Returns several batches in one, with a single take for each array.
@@ -98,11 +99,10 @@ class RowsOfEpoch:
                 f"for, expected full ones of this epoch. Take the others one by one, with batch."
             )
         rows = self._rows(positions[0], count)
-
-        def stacked(array: np.ndarray) -> Any:
-            return array[rows].reshape(count, self._source.batch_size, *array.shape[1:])
-
-        return jax.tree.map(stacked, self._source.data)
+        shape = (count, self._source.batch_size)
+        return self._structure.unflatten(
+            [take(array, rows).reshape(*shape, *array.shape[1:]) for array in self._arrays]
+        )
 
     def _are_full(self, position: int, count: int) -> bool:
         source = self._source

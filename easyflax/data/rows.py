@@ -12,7 +12,15 @@ from easyflax.data.source import Batch
 
 def take_rows(tree: Any, rows: slice | np.ndarray) -> Any:
     """Returns the given rows of every array of `tree`; a slice copies nothing."""
-    return jax.tree.map(lambda array: array[rows], tree)
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten([take(leaf, rows) for leaf in leaves])
+
+
+def take(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    """Returns the given rows of an array."""
+    if isinstance(rows, slice) or not (array.flags.c_contiguous and array.flags.aligned):
+        return array[rows]
+    return array.take(rows, axis=0)  # faster than an index; but it would first copy all of another layout
 
 
 def batch_rows(batch: Batch) -> int:

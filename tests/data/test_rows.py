@@ -1,6 +1,10 @@
+import tracemalloc
+
 import numpy as np
+import pytest
 
 from easyflax.data import Batch, batch_rows, pad_batch
+from easyflax.data.rows import take_rows
 
 
 def test_a_batch_is_filled_up_with_its_last_row_and_the_mask_tells():
@@ -22,3 +26,22 @@ def test_a_full_batch_keeps_its_arrays_and_gets_a_mask():
 
 def test_a_batch_of_more_rows_keeps_them_all():
     assert pad_batch(Batch(np.arange(4)), 3).mask.tolist() == [True] * 4
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "spread", "fields"])
+def test_taking_rows_copies_no_others_whatever_the_layout(layout):
+    fields = np.zeros(1000, [("a", "i1"), ("b", "f4", 64)])
+    fields["b"] = np.arange(64000).reshape(1000, 64)
+    array = {
+        "rows": np.ascontiguousarray(fields["b"]),
+        "columns": np.asfortranarray(fields["b"]),
+        "spread": np.repeat(fields["b"], 2, axis=1)[:, ::2],
+        "fields": fields["b"],
+    }[layout]
+    rows = np.array([7, 999, 7, 0])
+    tracemalloc.start()
+    taken = take_rows({"a": (array, None)}, rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(taken["a"][0][:, 0], rows * 64)
+    assert peak < 20_000
