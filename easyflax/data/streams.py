@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import sys
@@ -10,11 +11,10 @@ from functools import partial
 from types import GeneratorType
 from typing import Any
 
+from easyflax.data.grain_arrays import ENDLESS, Pipeline, pipeline_of
 from easyflax.data.kinds import is_a, type_name
 from easyflax.data.row_datasets import stack_rows
 from easyflax.data.stream import Stream
-
-ENDLESS = 2**48  # grain gives a dataset that repeats for ever a length of about 2**63
 
 
 def stream_of(data: Any, batch_size: int) -> Stream:
@@ -55,17 +55,22 @@ def _grain(data: Any) -> Stream:
     kind = f"a grain {'DataLoader' if is_a(data, 'grain', 'DataLoader') else type(data).__name__}"
     length = len(data) if hasattr(type(data), "__len__") else None
     is_infinite = _repeats_for_ever(data)
+    in_whole_batches = functools.cache(partial(pipeline_of, data))
     return Stream(
-        kind, partial(_open_grain, data), length=None if is_infinite else length, is_infinite=is_infinite
+        kind,
+        partial(_open_grain, data, in_whole_batches),
+        length=None if is_infinite else length,
+        is_infinite=is_infinite,
     )
 
 
-def _open_grain(data: Any) -> Iterator[Any]:
+def _open_grain(data: Any, in_whole_batches: Callable[[], Pipeline | None]) -> Iterator[Any]:
     # The worker processes of grain read absl's flags, which nobody parses outside of absl's own programs.
     flags = sys.modules.get("absl.flags")
     if flags is not None and not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    return iter(data)
+    pipeline = in_whole_batches()
+    return iter(data if pipeline is None else pipeline)
 
 
 def _repeats_for_ever(data: Any) -> bool:
