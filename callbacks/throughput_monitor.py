@@ -10,6 +10,7 @@ from typing import Any
 from easyflax.data import Batch, WatchedSource, batch_rows
 from easyflax.train.callback import Callback
 from easyflax.train.plan import Plan
+from easyflax.train.step_costs import costs_of
 
 __all__ = ["ThroughputMonitor"]
 
@@ -133,11 +134,7 @@ class ThroughputMonitor(Callback):
     def _flops_of_step(self) -> float | None:
         plan = self.plan
         lowered = None if plan is None else self.model.lowered_step(plan.source.first_batch(), plan.shape)
-        costs = None if lowered is None else lowered.cost_analysis()
-        if isinstance(costs, list):  # one for each device, in some releases of JAX
-            costs = costs[0] if costs else None
-        flops = costs.get("flops", 0.0) if costs else 0.0
-        return float(flops) if flops > 0 else None
+        return costs_of(lowered).flops
 
     def _peak(self) -> float | None:
         """Returns how many operations a second all devices could do; None when unknown."""

@@ -25,6 +25,7 @@ from easyflax.data.to_batch import ToBatch
 from easyflax.data.unpack import unpack_x_y_sample_weight
 
 VALIDATION_NAMES = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+GOING_ON = ("fit", "profile")  # who reads on after a pass, where a number of steps asks for more
 STEPS_ARGUMENT = {"fit": "steps_per_epoch", "validation": "validation_steps"}
 
 
@@ -69,8 +70,8 @@ def as_source(
         seed: a non-negative integer.
         steps: batches of an epoch, if the user said.
         class_weight: a dict from the number of a class to how much its rows count; 1 for those not in it.
-        caller: who reads the data, for the error messages: "fit", "validation", "evaluate" or "predict". All
-            but "fit" read no more than one pass, and always its beginning.
+        caller: who reads the data, for the error messages: "fit", "profile", "validation", "evaluate" or
+            "predict". All but the first two read no more than one pass, and always its beginning.
         fallback_batch_size: `batch_size` where none is given and the data come in rows.
 
     Raises:
@@ -96,7 +97,7 @@ def as_source(
             "module itself to apply it to a batch."
         )
     size = fallback_batch_size if batch_size is None else batch_size
-    order = {"seed": seed if shuffle else None, "repeats": caller == "fit"}
+    order = {"seed": seed if shuffle else None, "repeats": caller in GOING_ON}
     if is_a(x, "datasets", "DatasetDict", "IterableDatasetDict"):
         raise ValueError(
             f"{caller}: x is a {type_name(x)} of {', '.join(map(repr, x))}, expected one dataset. Pass for "
@@ -125,7 +126,7 @@ def as_source(
         return PyDatasetSource(x, to_batch, **order)
     stream = stream_of(x, check_batch_size(32 if size is None else size))
     _check_ends(x, stream.is_infinite, steps, caller)
-    return StreamSource(stream, to_batch, repeats=caller == "fit")
+    return StreamSource(stream, to_batch, repeats=caller in GOING_ON)
 
 
 def is_arrays(x: Any) -> bool:

@@ -20,6 +20,7 @@ from easyflax.models.chain import Chain
 from easyflax.models.graph import Graph
 from easyflax.models.measures import Measures
 from easyflax.models.outline import Node, is_chain, module_in, outline, shown_name
+from easyflax.models.quantities import readable_bytes
 from easyflax.train.binding import path_name
 
 Path = tuple[Any, ...]
@@ -293,7 +294,7 @@ def _size_of_leaves(leaves: Sequence[Any]) -> tuple[int, int]:
 
 
 def _sized(count: int, num_bytes: float) -> str:
-    return f"{count:,} ({_readable(num_bytes)})"
+    return f"{count:,} ({readable_bytes(num_bytes)})"
 
 
 def _count(number: int | None) -> str:
@@ -312,11 +313,3 @@ def _spelled(output: Any) -> str:
     if isinstance(output, dict):
         return "{" + ", ".join(f"{key}: {_spelled(value)}" for key, value in output.items()) + "}"
     return "?" if output is None else str(output)
-
-
-def _readable(num_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024 or unit == "GiB":
-            break
-        num_bytes /= 1024
-    return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

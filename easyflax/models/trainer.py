@@ -22,6 +22,7 @@ from easyflax.models.arguments import (
 from easyflax.models.compiled import Compiled, Trained
 from easyflax.models.inference_methods import InferenceMethods
 from easyflax.models.optimizer_home import OptimizerHome
+from easyflax.models.profile_methods import ProfileMethods
 from easyflax.models.resuming import check_resumes
 from easyflax.models.state_methods import StateMethods
 from easyflax.models.trained import one_batch, within_one_pass
@@ -40,7 +41,7 @@ from easyflax.train.plan import Plan, Validation
 from easyflax.train.session import Session
 
 
-class Trainer(InferenceMethods, StateMethods):
+class Trainer(InferenceMethods, ProfileMethods, StateMethods):
     """Trains, evaluates and runs `self.trained_module`, in Keras's manner; see `Model`."""
 
     __slots__ = ()

@@ -46,6 +46,10 @@ class BatchLogs(MutableMapping[str, Any]):
         arrays: Any = [*self._packed.values(), *self._added.values()]  # jax.Array does not declare is_ready
         return all(array.is_ready() for array in arrays if hasattr(array, "is_ready"))
 
+    def wait(self) -> None:
+        """Waits until the step has finished, and fetches nothing."""
+        jax.block_until_ready((self._packed, self._added))
+
     def fetch(self) -> dict[str, Any]:
         """Returns the logs as a dict; waits for the step."""
         if self._values is None:

@@ -8,7 +8,8 @@ that are current, and take those that a step changed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,7 +24,7 @@ from easyflax.train.accumulation import PENDING, Group
 from easyflax.train.additions import StepShape
 from easyflax.train.batch_shapes import BatchShapes
 from easyflax.train.binding import Arrays, Binding, Loan
-from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.compiled_steps import CompiledSteps, TrainingSteps
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
 from easyflax.train.state import TrainState
@@ -212,6 +213,20 @@ class Session:
         self.steps_done += len(placed)
         self.updates_done += len(placed) if self._training.apply is None else sum(are_last)
         return logs
+
+    @contextmanager
+    def running(self, training: TrainingSteps) -> Iterator[None]:
+        """Has other training steps run in the block, on the same state."""
+        own, self._training = self._training, training
+        try:
+            yield
+        finally:
+            self._training = own
+
+    @property
+    def training(self) -> TrainingSteps:
+        """The training steps that run."""
+        return self._training
 
     def put(self, step: str, batch: Batch) -> Batch:
         """Puts a batch on the devices for `"fit"`, `"evaluate"` or `"predict"`."""
