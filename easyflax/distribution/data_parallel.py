@@ -34,8 +34,8 @@ class DataParallel:
         devices = jax.local_devices() if devices is None else list(devices)
         if not devices:
             raise ValueError(
-                f"{type(self).__name__}: devices is empty, expected at least one. Pass jax.devices(), or leave it "
-                "out."
+                f"{type(self).__name__}: devices is empty, expected at least one. Pass jax.devices(), or "
+                "leave it out."
             )
         self.mesh = Mesh(np.array(devices), ("data",))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())

@@ -45,8 +45,8 @@ class FSDP(DataParallel):
 
     Examples:
         >>> layout = FSDP(jax.devices()[:1])
-        >>> layout.sharding_of(jnp.zeros((512, 1024))).spec
-        PartitionSpec(None, 'data')
+        >>> tuple(layout.sharding_of(jnp.zeros((512, 1024))).spec)
+        (None, 'data')
     """
 
     def __init__(self, devices: Sequence[Any] | None = None, *, min_size: int = 2**16):

@@ -148,8 +148,8 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
             raises_nonfinite: whether `fit` ends with an error when the loss becomes NaN or infinite; False
                 trains on, as Keras does.
             seed: fixes the order in which `fit` shuffles.
-            distribution: the devices, and what lies where; `ef.distribution.DataParallel()`, all devices of this
-                process, by default. `ef.distribution.FSDP()` splits large arrays over them.
+            distribution: the devices, and what lies where; by default `ef.distribution.DataParallel()`, all
+                devices of this process. `ef.distribution.FSDP()` splits large arrays over them.
             remat: which values of the forward pass are computed again for the gradient instead of kept, which
                 saves memory: `"full"` those within each layer, or module of a model of `nnx`; `"activations"`
                 those of activations; a list those of layers with these names or paths ("encoder.*"). The name

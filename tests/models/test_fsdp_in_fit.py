@@ -198,7 +198,9 @@ def test_steps_are_compiled_once_and_for_all_fits():
 @pytest.mark.slow
 def test_a_fit_goes_on_from_a_checkpoint_to_the_bit(tmp_path):
     layout = FSDP(min_size=SPLIT)
-    whole, _ = _fitted(_sequential, layout, epochs=2, callbacks=[ModelCheckpoint(tmp_path / "a", save_freq=3)])
+    whole, _ = _fitted(
+        _sequential, layout, epochs=2, callbacks=[ModelCheckpoint(tmp_path / "a", save_freq=3)]
+    )
     _fitted(_sequential, layout, epochs=1, callbacks=[ModelCheckpoint(tmp_path / "b", save_freq=3)])
     model = _sequential()
     model.compile("adam", LOSS, distribution=layout)
