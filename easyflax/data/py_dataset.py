@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from typing import Any
 
 from easyflax.data.order import positions, shuffled_rows
-from easyflax.data.prefetch import Prefetch
+from easyflax.data.prefetch import Pace, Prefetch
 from easyflax.data.rows import batch_rows
 from easyflax.data.source import Batch, check_no_state
 from easyflax.data.to_batch import ToBatch
@@ -90,7 +90,8 @@ class PyDataset:
 class PyDatasetSource:
     """A `Source` over a `PyDataset`, or any object with its methods; `as_source` makes it.
 
-    A thread reads two batches ahead, more with several workers, and never beyond what an epoch asks for.
+    Where that pays, a thread reads two batches ahead, and several workers more; never beyond what an epoch
+    asks for.
 
     Args:
         dataset: with `__getitem__` and `__len__` or `num_batches`.
@@ -104,6 +105,7 @@ class PyDatasetSource:
         self.num_rows = None
         self._dataset = dataset
         self._to_batch = to_batch
+        self._pace = Pace()
         self._seed = seed
         self._repeats = repeats
         self._first: Batch | None = None
@@ -139,7 +141,7 @@ class PyDatasetSource:
     def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`, between the hooks of the dataset."""
         _call(self._dataset, "on_epoch_begin")
-        items = Prefetch(self._batches(number, self._indices(number, steps)))
+        items = Prefetch(self._batches(number, self._indices(number, steps)), pace=self._pace)
         try:
             yield from items
         finally:

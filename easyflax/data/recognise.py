@@ -56,9 +56,9 @@ def as_source(
       callables that return one of these, read in their own order. All but generators and iterators begin
       anew for each pass.
 
-    All but arrays are read in a thread of their own, two batches ahead, while the device computes: what makes
-    them must not use the model that trains on them. How many batches a generator has cannot be known: without
-    `steps`, one that never ends is read for ever.
+    All but arrays are read in a thread of their own, two batches ahead, where reading takes longer than
+    handing over: what makes them must not use the model that trains on them. How many batches a generator has
+    cannot be known: without `steps`, one that never ends is read for ever.
 
     Args:
         x: the data; or of arrays, the inputs.

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from easyflax.data.order import positions, shuffled_rows
-from easyflax.data.prefetch import Prefetch
+from easyflax.data.prefetch import Pace, Prefetch
 from easyflax.data.source import Batch, check_no_state
 from easyflax.data.to_batch import ToBatch
 
@@ -93,7 +93,7 @@ class RowSource(ABC):
 
 
 class RowDatasetSource(RowSource):
-    """A `Source` over a dataset that gives rows by their numbers; a thread reads two batches ahead.
+    """A `Source` over a dataset that gives rows by their numbers; where it pays, a thread reads ahead.
 
     Args:
         read: returns the rows of the given numbers, stacked: what `to_batch` takes.
@@ -117,10 +117,11 @@ class RowDatasetSource(RowSource):
         super().__init__(num_rows, batch_size, seed=seed, repeats=repeats)
         self._read = read
         self._to_batch = to_batch
+        self._pace = Pace()
 
     def epoch(self, number: int, steps: int | None = None) -> Generator[Batch, None, None]:
         """Yields the batches of an epoch, see `Source.epoch`."""
-        items = Prefetch(self._batches(number, steps))
+        items = Prefetch(self._batches(number, steps), pace=self._pace)
         try:
             yield from items
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from easyflax.data.prefetch import Prefetch
+from easyflax.data.prefetch import Pace, Prefetch
 from easyflax.data.rows import batch_rows
 from easyflax.data.source import Batch
 from easyflax.data.to_batch import ToBatch
@@ -50,7 +50,7 @@ class Item(NamedTuple):
 class StreamSource:
     """A `Source` over a `Stream`; `as_source` makes it.
 
-    A thread reads two batches ahead, and never beyond what an epoch asks for.
+    A thread reads two batches ahead where that pays, and never beyond what an epoch asks for.
 
     Args:
         stream: the data.
@@ -64,6 +64,7 @@ class StreamSource:
         self.num_batches = stream.length
         self._stream = stream
         self._to_batch = to_batch
+        self._pace = Pace()
         self._repeats = repeats
         self._iterator: Iterator[Any] | None = None
         self._read_place = Place()
@@ -107,7 +108,7 @@ class StreamSource:
         self._next_epoch = number + 1
         if (steps is None or not self._repeats) and self._is_begun and self._stream.is_restartable:
             self._close()
-        items = Prefetch(self._read(number, steps))
+        items = Prefetch(self._read(number, steps), pace=self._pace)
         try:
             for item in items:
                 self._given_place, self._is_begun, self._has_given = item.place, True, True

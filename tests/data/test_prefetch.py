@@ -5,7 +5,7 @@ import traceback
 import numpy as np
 import pytest
 
-from easyflax.data.prefetch import Prefetch
+from easyflax.data.prefetch import Pace, Prefetch
 
 
 def _is_alone(timeout=2.0):
@@ -81,3 +81,61 @@ def test_the_settings_of_the_caller_hold_in_the_thread():
 
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
         next(Prefetch(items()))
+
+
+def _threads(number, seconds):
+    for _ in range(number):
+        time.sleep(seconds)
+        yield threading.get_ident()
+
+
+def test_what_is_read_quickly_is_read_by_the_loop_and_not_ahead(monkeypatch):
+    monkeypatch.setattr("easyflax.data.prefetch.SECONDS_WORTH_A_THREAD", 1.0)
+    ahead = Prefetch(_threads(100, 0.0), pace=Pace())
+    assert set(ahead) == {threading.get_ident()}
+    assert not ahead.is_reading
+
+
+def test_what_is_slow_goes_on_in_a_thread_and_begins_there_the_next_time():
+    pace = Pace()
+    first, second = (list(Prefetch(_threads(12, 0.002), pace=pace)) for _ in range(2))
+    here = threading.get_ident()
+    assert first[0] == here
+    assert first[-1] != here
+    assert here not in second
+    assert _is_alone()
+
+
+def test_one_long_item_makes_no_thread_and_several_do():
+    pace = Pace()
+    pace.note(10.0)
+    assert not pace.is_slow
+    for _ in range(3):
+        pace.note(1e-3)
+    assert pace.is_slow
+    for _ in range(20):
+        pace.note(1e-6)
+    assert not pace.is_slow
+
+
+def test_an_exception_and_the_end_come_without_a_thread_as_well():
+    ended = []
+
+    def items():
+        try:
+            yield 1
+            raise KeyError("lost")
+        finally:
+            ended.append(True)
+
+    ahead = Prefetch(items(), pace=Pace())
+    assert next(ahead) == 1
+    with pytest.raises(KeyError, match="lost"):
+        next(ahead)
+    with pytest.raises(StopIteration):
+        next(ahead)
+    assert ahead.close() == []
+    other = Prefetch(items(), pace=Pace())
+    next(other)
+    assert other.close() == []
+    assert ended == [True, True]

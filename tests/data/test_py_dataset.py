@@ -8,6 +8,12 @@ from easyflax.data import as_source
 from easyflax.data.py_dataset import PyDataset
 
 
+@pytest.fixture(params=[-1.0, 1e9], ids=["thread", "loop"], autouse=True)
+def _reader(request, monkeypatch):
+    """Reads all data in a thread, or all in the loop."""
+    monkeypatch.setattr("easyflax.data.prefetch.SECONDS_WORTH_A_THREAD", request.param)
+
+
 class Numbers(PyDataset):
     """Batches of their number, which notes what happens to it."""
 

@@ -8,6 +8,12 @@ import pytest
 from easyflax.data import as_source
 
 
+@pytest.fixture(params=[-1.0, 1e9], ids=["thread", "loop"], autouse=True)
+def _reader(request, monkeypatch):
+    """Reads all data in a thread, or all in the loop."""
+    monkeypatch.setattr("easyflax.data.prefetch.SECONDS_WORTH_A_THREAD", request.param)
+
+
 def _batches(count, rows=2):
     for number in range(count):
         yield np.full((rows, 1), number, np.float32), np.full(rows, number)
@@ -287,6 +293,7 @@ def test_evaluation_of_a_generator_goes_on_and_ends():
 
 
 def test_a_generator_that_does_not_come_back_is_left_alone(monkeypatch):
+    monkeypatch.setattr("easyflax.data.prefetch.SECONDS_WORTH_A_THREAD", -1.0)
     monkeypatch.setattr("easyflax.data.prefetch.SECONDS_TO_STOP", 0.05)
     release = threading.Event()
 
