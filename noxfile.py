@@ -88,10 +88,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
-    """The measurements, one at a time and with nothing else running."""
-    session.install("-e", ".[test]")
+    """The measurements, one at a time and with nothing else running; `nox -s bench -- --quick` in short."""
+    session.install("-e", ".[test,interop]")
     for script in sorted((ROOT / "tests" / "bench").glob("bench_*.py")):
-        session.run("python", str(script.relative_to(ROOT)))
+        session.run("python", str(script.relative_to(ROOT)), *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -25,16 +25,19 @@ class State(NamedTuple):
 
 def start(problem: Problem) -> State:
     """Returns the state to begin with."""
-    weights = _own_weights(problem)
+    if problem.copies_weights:
+        return jax.jit(_state)(problem.weights)
+    shapes = [array.shape for array in problem.weights]
+    return jax.jit(lambda key: _state(_initialized(key, shapes)))(jax.random.key(0))
+
+
+def _state(weights: list[Any]) -> State:
     return State(weights, OPTIMIZER.init(weights), jnp.zeros(()), jnp.zeros((), jnp.int32))
 
 
-def _own_weights(problem: Problem) -> list[Any]:
-    if problem.copies_weights:
-        return [jnp.array(array) for array in problem.weights]
-    key, init = jax.random.key(0), jax.nn.initializers.glorot_uniform()
-    keys = jax.random.split(key, len(problem.weights))
-    shapes = [array.shape for array in problem.weights]
+def _initialized(key: Any, shapes: list[tuple[int, ...]]) -> list[Any]:
+    init = jax.nn.initializers.glorot_uniform()
+    keys = jax.random.split(key, len(shapes))
     return [init(k, s) if len(s) > 1 else jnp.zeros(s) for k, s in zip(keys, shapes, strict=True)]
 
 
@@ -63,7 +66,7 @@ def make_step(problem: Problem) -> Callable[[State, Any, Any], State]:
 
 def begin_epoch(state: State) -> State:
     """Returns the state with empty sums."""
-    return state._replace(loss=jnp.zeros(()), correct=jnp.zeros((), jnp.int32))
+    return state._replace(loss=np.zeros((), np.float32), correct=np.zeros((), np.int32))
 
 
 def end_epoch(state: State, problem: Problem) -> float:

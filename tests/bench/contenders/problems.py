@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 CLASSES = 10
 VOCABULARY, LENGTH, WIDTH, HEADS, BLOCKS = 256, 32, 64, 4, 2
@@ -31,9 +32,9 @@ class Problem:
         x: inputs, `(rows, ...)`.
         y: classes, `(rows,)`.
         weights: those to begin with.
-        copies_weights: whether contenders begin with `weights`, or initialize their own.
+        copies_weights: whether contenders begin with `weights`, or initialize their own: then only the shapes
+            of `weights` matter, and they take no memory.
         batch_size: rows of a step.
-        layers: hidden layers of a perceptron.
     """
 
     name: str
@@ -68,8 +69,8 @@ def make_mlp(widths: list[int], steps: int, *, batch_size: int = 32, copies_weig
 
 def _problem(
     name: str,
-    weights: Callable[[np.random.Generator], Weights],
-    inputs: Callable[[np.random.Generator, int], np.ndarray],
+    weights: Callable[[Generator | None], Weights],
+    inputs: Callable[[Generator, int], np.ndarray],
     steps: int,
     batch_size: int,
     copies_weights: bool,
@@ -77,18 +78,21 @@ def _problem(
     rng = np.random.default_rng(0)
     rows = steps * batch_size
     y = rng.integers(0, CLASSES, rows).astype(np.int32)
-    return Problem(name, inputs(rng, rows), y, weights(rng), copies_weights, batch_size)
+    start = weights(rng if copies_weights else None)
+    return Problem(name, inputs(rng, rows), y, start, copies_weights, batch_size)
 
 
-def _features(*shape: int) -> Callable[[np.random.Generator, int], np.ndarray]:
+def _features(*shape: int) -> Callable[[Generator, int], np.ndarray]:
     return lambda rng, rows: rng.standard_normal((rows, *shape), np.float32)
 
 
-def _tokens(rng: np.random.Generator, rows: int) -> np.ndarray:
+def _tokens(rng: Generator, rows: int) -> np.ndarray:
     return rng.integers(0, VOCABULARY, (rows, LENGTH)).astype(np.int32)
 
 
-def _kernel(rng: np.random.Generator, *shape: int, inputs: int) -> np.ndarray:
+def _kernel(rng: Generator | None, *shape: int, inputs: int) -> np.ndarray:
+    if rng is None:
+        return np.broadcast_to(np.float32(0), shape)
     return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / inputs))
 
 
@@ -96,16 +100,16 @@ def _zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-def _dense(rng: np.random.Generator, inputs: int, outputs: int) -> Weights:
+def _dense(rng: Generator | None, inputs: int, outputs: int) -> Weights:
     return [_kernel(rng, inputs, outputs, inputs=inputs), _zeros(outputs)]
 
 
-def _mlp(rng: np.random.Generator, widths: list[int]) -> Weights:
+def _mlp(rng: Generator | None, widths: list[int]) -> Weights:
     pairs = zip(widths, [*widths[1:], CLASSES], strict=True)
     return [array for pair in pairs for array in _dense(rng, *pair)]
 
 
-def _cnn(rng: np.random.Generator) -> Weights:
+def _cnn(rng: Generator | None) -> Weights:
     first, second = CHANNELS
     return [
         *(_kernel(rng, 3, 3, 1, first, inputs=9), _zeros(first)),
@@ -114,7 +118,7 @@ def _cnn(rng: np.random.Generator) -> Weights:
     ]
 
 
-def _transformer(rng: np.random.Generator) -> Weights:
+def _transformer(rng: Generator | None) -> Weights:
     norm = [np.ones(WIDTH, np.float32), _zeros(WIDTH)]
     weights = [_kernel(rng, VOCABULARY, WIDTH, inputs=WIDTH)]
     for _ in range(BLOCKS):
@@ -123,7 +127,7 @@ def _transformer(rng: np.random.Generator) -> Weights:
     return [*weights, *norm, *_dense(rng, WIDTH, CLASSES)]
 
 
-def _attention(rng: np.random.Generator) -> Weights:
+def _attention(rng: Generator | None) -> Weights:
     head = WIDTH // HEADS
     inner = [(_kernel(rng, WIDTH, HEADS, head, inputs=WIDTH), _zeros(HEADS, head)) for _ in range(3)]
     outer = _kernel(rng, HEADS, head, WIDTH, inputs=WIDTH), _zeros(WIDTH)
