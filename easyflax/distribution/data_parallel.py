@@ -88,7 +88,9 @@ class DataParallel:
 
     def put_state(self, tree: Any) -> Any:
         """Returns `tree` on every device; it may share memory with `tree`, so it must not be donated."""
-        return tree if self._is_default else jax.device_put(tree, self.replicated)
+        if self._is_default and not _spans_devices(tree):
+            return tree
+        return jax.device_put(tree, self.replicated)
 
     def copy_to_devices(self, tree: Any) -> Any:
         """Returns copies of the arrays of `tree` on every device, which may be donated."""
@@ -115,6 +117,12 @@ class DataParallel:
     @functools.cached_property
     def _copy(self) -> Callable[[Any], Any]:
         return self.jit(_copy)
+
+
+def _spans_devices(tree: Any) -> bool:
+    """Says whether there are arrays in `tree` that another layout left on several devices."""
+    leaves = jax.tree.leaves(tree)
+    return any(isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1 for leaf in leaves)
 
 
 def _specs(tree: Any, sharding: Any) -> Any:

@@ -90,7 +90,7 @@ class FSDP(DataParallel):
     def put_state(self, tree: Any) -> Any:
         """Returns `tree` on the devices; it may share memory with `tree`, so it must not be donated."""
         if self._is_default:
-            return tree
+            return super().put_state(tree)
         return jax.device_put(tree, jax.tree.map(self.sharding_of, tree))
 
     def bring_home(self, tree: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 import easyflax as ef
 from easyflax import layers, nnx
-from easyflax.callbacks import Callback, ModelCheckpoint
+from easyflax.callbacks import Callback, ModelCheckpoint, OrbaxCheckpoint
 from easyflax.distribution import FSDP, DataParallel
 
 RNG = np.random.default_rng(0)
@@ -226,3 +226,28 @@ def test_a_model_made_on_another_device_is_taken_from_there():
     kernel = model.module.wide.kernel.get_raw_value()
     assert kernel.sharding.device_set == set(jax.devices()[:4])
     assert kernel.addressable_shards[0].data.shape == (128, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_model_comes_back_to_fewer_devices_when_it_is_compiled_for_them(devices):
+    model = _module()
+    model.compile("sgd", LOSS, distribution=FSDP(min_size=SPLIT))
+    model.fit(X[:16], Y[:16], verbose=0)
+    before = model.predict(X, verbose=0)
+    model.compile("sgd", LOSS, distribution=DataParallel(jax.devices()[:devices]))
+    np.testing.assert_allclose(model.predict(X, verbose=0), before, rtol=1e-5, atol=1e-6)
+    model.fit(X[:16], Y[:16], verbose=0)
+    assert model.module.wide.kernel.get_raw_value().devices() == {jax.devices()[0]}
+
+
+@pytest.mark.slow
+def test_orbax_checkpoints_of_parts_are_gone_on_from(tmp_path):
+    layout = FSDP(min_size=SPLIT)
+    whole, _ = _fitted(_sequential, layout, callbacks=[OrbaxCheckpoint(tmp_path / "a")])
+    _fitted(_sequential, layout, epochs=1, callbacks=[OrbaxCheckpoint(tmp_path / "b")])
+    model = _sequential()
+    model.compile("adam", LOSS, distribution=layout)
+    model.fit(X, Y, batch_size=16, epochs=2, verbose=0, resume_from=tmp_path / "b")
+    for ours, expected in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, expected)
