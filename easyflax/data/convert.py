@@ -34,7 +34,7 @@ def to_host_arrays(tree: Any, name: str) -> Any:
             f"{name} is a dict whose keys cannot be compared, expected keys of one type. Name the arrays by "
             f"strings."
         ) from error
-    return structure.unflatten(_to_host_array(leaf, leaf_name(name, path)) for path, leaf in leaves)
+    return structure.unflatten(to_host_array(leaf, leaf_name(name, path)) for path, leaf in leaves)
 
 
 def leaf_name(name: str, path: tuple[Any, ...]) -> str:
@@ -47,7 +47,8 @@ def named_leaves(tree: Any, name: str) -> list[tuple[str, np.ndarray]]:
     return [(leaf_name(name, path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _to_host_array(leaf: Any, name: str) -> np.ndarray:
+def to_host_array(leaf: Any, name: str) -> np.ndarray:
+    """Returns one leaf as `to_host_arrays` does."""
     array = as_numpy(leaf, name)
     # Strings, bytes, objects, dates: whatever is neither a number nor one of JAX's extra number types.
     if array.dtype.kind in "OSUMmT":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 
@@ -18,9 +19,14 @@ def is_a(value: Any, package: str, *names: str) -> bool:
         >>> is_a(collections.OrderedDict(), "collections", "OrderedDict"), is_a({}, "torch", "Tensor")
         (True, False)
     """
+    return _is_class_of(type(value), package, names)
+
+
+@functools.lru_cache(maxsize=256)  # asked for each array of each batch
+def _is_class_of(kind: type, package: str, names: tuple[str, ...]) -> bool:
     return any(
         parent.__name__ in names and str(parent.__module__).partition(".")[0] == package
-        for parent in type(value).__mro__
+        for parent in kind.__mro__
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from easyflax.data.convert import leaf_name
+from easyflax.data.convert import leaf_name, to_host_array
 from easyflax.data.prepare import NAMES, prepare
 from easyflax.data.source import Batch
 from easyflax.data.unpack import unpack_x_y_sample_weight
@@ -52,10 +52,11 @@ class ToBatch:
             x, y, sample_weight = self._pick(data)
             if x is None:
                 raise ValueError("x is None, expected the inputs. Yield x, (x, y) or (x, y, sample_weight).")
-            batch = (
-                prepare(x) if self.caller == "predict" else prepare(x, y, sample_weight, self._class_weight)
-            )
-            self._check_alike(batch)
+            picked = (x, None, None) if self.caller == "predict" else (x, y, sample_weight)
+            batch = self._like_first(picked)
+            if batch is None:
+                batch = prepare(*picked, None if self.caller == "predict" else self._class_weight)
+                self._check_alike(batch)
         except ValueError as error:
             raise ValueError(f"{self.caller}: batch {number} of epoch {epoch + 1}: {error}") from error
         return batch
@@ -68,6 +69,33 @@ class ToBatch:
         except Exception as error:
             error.add_note(f"{self.caller}: raised by the data, for batch {number} of epoch {epoch + 1}.")
             raise
+
+    def _like_first(self, picked: tuple[Any, Any, Any]) -> Batch | None:
+        """Returns the batch where it is like the first one, which was checked; None where that is not plain.
+
+        That is most batches, and saves most of the time that a small one takes.
+        """
+        _, y, sample_weight = picked
+        has_several_weights = sample_weight is not None and isinstance(y, dict | list | tuple)
+        if self._first is None or self._class_weight is not None or has_several_weights:
+            return None
+        try:
+            leaves, structure = jax.tree.flatten(picked)
+        except ValueError:  # keys of several types, which `prepare` refuses by name
+            return None
+        if structure != self._first[0]:
+            return None
+        arrays, rows = [], None
+        for leaf, (name, dtype, axes) in zip(leaves, self._first[1]):
+            if type(leaf) is not np.ndarray or leaf.dtype != dtype:
+                leaf = to_host_array(leaf, name)
+            if leaf.dtype != dtype or leaf.ndim != axes:
+                return None
+            rows = len(leaf) if rows is None else rows
+            if len(leaf) != rows or not rows:
+                return None
+            arrays.append(leaf)
+        return Batch(*structure.unflatten(arrays))
 
     def _check_alike(self, batch: Batch) -> None:
         kinds = _kinds(batch)

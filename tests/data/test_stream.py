@@ -2,6 +2,7 @@ import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -175,13 +176,54 @@ X, Y = np.zeros((2, 1), np.float32), np.arange(2, dtype=np.int32)
         ((X, np.array(["a", "b"])), r"fit: batch 2 of epoch 1: y has dtype <U1, expected numbers"),
         ((X[:0], Y[:0]), r"fit: batch 2 of epoch 1: x has shape \(0, 1\), expected at least one row"),
         ((X, Y, Y, Y), r"The data have 4 parts, expected \(x,\), \(x, y\) or"),
+        ((X, np.int32(1)), r"fit: batch 2 of epoch 1: y has shape \(\), expected rows along a first axis"),
+        (
+            (X, Y + np.int64(2**40)),
+            r"fit: batch 2 of epoch 1: y has dtype int64 and values from 1099511627776 to",
+        ),
+        (({1: X, "a": X}, Y), r"fit: batch 2 of epoch 1: x is a dict whose keys cannot be compared"),
     ],
-    ids=["none", "rows", "dtype", "axes", "no y", "nesting", "strings", "empty", "parts"],
+    ids=[
+        "none",
+        "rows",
+        "dtype",
+        "axes",
+        "no y",
+        "nesting",
+        "strings",
+        "empty",
+        "parts",
+        "no axis",
+        "large",
+        "keys",
+    ],
 )
 def test_strange_batches_are_told_by_their_number(second, message):
     source = as_source(iter([(X, Y), second]))
     with pytest.raises(ValueError, match=message):
         list(source.epoch(0))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((X, Y), (X + 1, Y + 3)),
+        ((X, Y), (X[:1].astype(np.float64), Y[:1].astype(np.int64))),
+        ((X.astype(np.float64), Y), (X, Y)),
+        ((X, Y, Y), (X, Y, Y.astype(np.float32) + 2)),
+        ((X, Y, Y.astype(np.float32)), (X, Y, Y + 2)),
+        (({"b": X, "a": [Y, Y]}, (Y, Y), (Y, None)), ({"a": [Y, Y], "b": X + 1}, (Y, Y), (Y + 1, None))),
+        ([X, Y], (X + 2, [Y][0])),
+    ],
+    ids=["plain", "wider", "first wider", "first int weights", "int weights", "nested", "list"],
+)
+def test_a_batch_after_the_first_is_what_it_is_alone(first, second):
+    expected = as_source(iter([second])).first_batch()
+    last = list(as_source(iter([first, second])).epoch(0))[-1]
+    assert jax.tree.structure(last) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(expected)):
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
 
 
 def test_an_exception_of_the_data_keeps_its_type_and_is_noted():
