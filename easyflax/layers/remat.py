@@ -24,6 +24,7 @@ import jax
 import easyflax.nnx as nnx
 from easyflax import activations
 from easyflax.errors import unknown_name_message
+from easyflax.interop.flax_mirror import Submodule
 from easyflax.layers.rematerialized import is_within, output_size, rematerialized
 from easyflax.nnx.core.calls import calls_within
 
@@ -145,7 +146,9 @@ class RematScope:
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
         ) -> Any:
-            if not path or vars(inner).get("_remat_scope") is not None:  # which is asked by the call itself
+            if not path or isinstance(inner, Submodule):
+                return call(*args, **kwargs)
+            if vars(inner).get("_remat_scope") is not None:  # which is asked by the call itself
                 return call(*args, **kwargs)
             return self.call(inner, call.func, args, kwargs, _joined(path))
 
@@ -156,9 +159,10 @@ class RematScope:
         """Raises if there is nothing in `module` that the scope asks for.
 
         Raises:
-            ValueError: a name is that of no module, or no module has an activation.
+            ValueError: a name is that of no module, no module has an activation, or there is no module.
         """
         modules = {_joined(path): one for path, one in nnx.iter_modules(module) if path}
+        modules = {path: one for path, one in modules.items() if not isinstance(one, Submodule)}
         for pattern in self.layer_names or ():
             if not any(_matches(pattern, one, path) for path, one in modules.items()):
                 known = [getattr(one, "name", path) for path, one in modules.items()]
@@ -167,6 +171,11 @@ class RematScope:
             raise ValueError(
                 f"compile: got remat='activations', and no module of {type(module).__name__} has an "
                 "attribute `activation`, expected one at least. Pass remat='full', or names of layers."
+            )
+        if self.mode is not None and all(map(is_looked_into, modules.values())):
+            raise ValueError(
+                f"compile: got remat, and {type(module).__name__} holds no modules to be computed again one "
+                "by one, expected some. Use nnx.remat in its methods, for a module of Flax that of Flax."
             )
 
     def _names(self, module: Any, path: str) -> bool:

@@ -242,3 +242,10 @@ def test_a_step_computed_eagerly_is_the_same():
     _, losses = _fitted("sequential", "full", run_eagerly=True)
     assert losses == pytest.approx(expected, rel=1e-5)
     assert jnp.isfinite(losses[0])
+
+
+def test_a_model_with_nothing_to_compute_again_piece_by_piece_is_refused():
+    model = ef.Model(nnx.Linear(6, 3, rngs=nnx.Rngs(0)))
+    model.compile("sgd", LOSS, remat="full")
+    with pytest.raises(ValueError, match=r"Linear holds no modules to be computed again one by one, expect"):
+        model.fit(X, Y, verbose=0)
