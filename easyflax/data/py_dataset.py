@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from easyflax.data.order import positions, shuffled_rows
@@ -219,6 +218,9 @@ def _get_entry(index: int) -> Any:
 def _executor(dataset: Any, workers: int, *, in_processes: bool) -> Executor:
     if not in_processes:
         return ThreadPoolExecutor(workers, thread_name_prefix="easyflax-data")
+    import multiprocessing  # these two are slow to import
+    from concurrent.futures import ProcessPoolExecutor
+
     # A fork has the dataset without pickling it, and does not run the user's script again.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)

@@ -19,18 +19,23 @@ def _floating(dtype: DTypeLike | None) -> DTypeLike:
     return jnp.float32 if dtype is None else dtype
 
 
+def full(shape: Shape, value: Any, dtype: DTypeLike) -> jax.Array:
+    """Returns an array of one number; unlike `jnp.full` it compiles nothing, which that does for each shape."""
+    return jax.device_put(np.broadcast_to(np.asarray(value, dtype), tuple(shape)))
+
+
 class Zeros(Initializer):
     """Fills with 0."""
 
     def __call__(self, shape: Shape, dtype: DTypeLike | None = None) -> jax.Array:
-        return jnp.asarray(np.zeros(shape, _floating(dtype)))  # nothing to compile for each shape
+        return full(shape, 0, _floating(dtype))
 
 
 class Ones(Initializer):
     """Fills with 1."""
 
     def __call__(self, shape: Shape, dtype: DTypeLike | None = None) -> jax.Array:
-        return jnp.asarray(np.ones(shape, _floating(dtype)))
+        return full(shape, 1, _floating(dtype))
 
 
 class Constant(Initializer):

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 import easyflax.random as random
@@ -30,7 +31,8 @@ class KeyedInitializer:
     def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike = jnp.float32) -> jax.Array:
         initializer = self.initializer
         if isinstance(initializer, RandomInitializer) and initializer.seed is None:
-            return jnp.asarray(initializer.draw(random.on_host(key), tuple(shape), dtype))
+            drawn = initializer.draw(random.on_host(key), tuple(shape), dtype)
+            return jax.device_put(drawn) if isinstance(drawn, np.ndarray) else jnp.asarray(drawn)
         return jnp.asarray(initializer(tuple(shape), dtype=dtype), dtype)
 
 

@@ -7,11 +7,21 @@ to move a model over.
 
 from __future__ import annotations
 
-from easyflax.interop.flax_nnx import from_flax
-from easyflax.interop.torch_rules import Child, Rule, rule, torch_conversion
-from easyflax.interop.torch_weights import load_torch, to_torch
-from easyflax.interop.transfer import Leftovers
-from easyflax.interop.weights import load_weights, save_weights
+import typing as _typing
+
+from easyflax.lazy import lazily as _lazily
+
+if _typing.TYPE_CHECKING:
+    from easyflax.interop.flax_nnx import from_flax as from_flax
+    from easyflax.interop.torch_rules import Child as Child
+    from easyflax.interop.torch_rules import Rule as Rule
+    from easyflax.interop.torch_rules import rule as rule
+    from easyflax.interop.torch_rules import torch_conversion as torch_conversion
+    from easyflax.interop.torch_weights import load_torch as load_torch
+    from easyflax.interop.torch_weights import to_torch as to_torch
+    from easyflax.interop.transfer import Leftovers as Leftovers
+    from easyflax.interop.weights import load_weights as load_weights
+    from easyflax.interop.weights import save_weights as save_weights
 
 __all__ = [
     "Child",
@@ -25,3 +35,21 @@ __all__ = [
     "to_torch",
     "torch_conversion",
 ]
+
+# Layers look out for modules of flax, and so load this package; few programs load the rest of it.
+__getattr__, __dir__ = _lazily(
+    __name__,
+    modules=(),
+    names={
+        "Child": "torch_rules",
+        "Leftovers": "transfer",
+        "Rule": "torch_rules",
+        "from_flax": "flax_nnx",
+        "load_torch": "torch_weights",
+        "load_weights": "weights",
+        "rule": "torch_rules",
+        "save_weights": "weights",
+        "to_torch": "torch_weights",
+        "torch_conversion": "torch_rules",
+    },
+)

@@ -169,12 +169,8 @@ class Layer(Weighted):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parameters = inspect.signature(cls.call).parameters
-        cls._call_parameters = frozenset(parameters)
+        cls._call_parameters, cls._positional = _parameters_of(cls.call)
         cls._makes_masks = cls.compute_mask is not Layer.compute_mask
-        cls._positional = tuple(
-            name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD
-        )[1:]
         if "build" in vars(cls):
             cls.build = _finishing(cls.build)
         has_mode = hasattr(cls, "deterministic") or hasattr(cls, "use_running_average")
@@ -500,6 +496,14 @@ def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _holds_arrays(tree: Any) -> bool:
     return any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(tree))
+
+
+@functools.cache  # most classes inherit `call`, and looking at it takes as long as making the class
+def _parameters_of(call: Callable[..., Any]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Returns the names of the parameters of a method, and in order those that can be given by position."""
+    parameters = inspect.signature(call).parameters
+    positional = [name for name, one in parameters.items() if one.kind <= one.POSITIONAL_OR_KEYWORD]
+    return frozenset(parameters), tuple(positional[1:])
 
 
 def _finishing(build: Callable[..., Any]) -> Callable[..., Any]:

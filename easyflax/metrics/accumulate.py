@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from easyflax.initializers.constants import full
 from easyflax.nnx.core.arithmetic import ActsAsValue
 from easyflax.nnx.training.metrics import MetricState
 
@@ -58,7 +59,7 @@ def zero(shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32) -> Total:
         dtype: float32 is taken for narrower ones, and for integers: it counts further than int32.
     """
     dtype = jnp.promote_types(dtype, jnp.float32)
-    return Total(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    return Total(full(shape, 0, dtype), full(shape, 0, dtype))
 
 
 def add(total: Total, amount: ArrayLike | Total) -> Total:

@@ -6,7 +6,7 @@ They are pure: a state is a dict from log name to the arrays of one metric.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from easyflax.data import Batch
 from easyflax.metrics import Mean, Metric
+from easyflax.nnx.core.variables import give_back, lend
 from easyflax.train.compiled_metrics import CompiledMetrics
 from easyflax.train.packing import Packed, Packing
 
@@ -79,10 +80,8 @@ class Scores:
 
     def store(self, metrics: Packed) -> None:
         """Leaves packed states in the accumulators themselves, where `metric.result()` finds them."""
-        states = self._unpack(metrics)
-        for name, metric in self.accumulators.items():
-            for variable, state in zip(metric.variables, states[name], strict=True):
-                variable.set_raw_value(state)
+        variables = [variable for metric in self.accumulators.values() for variable in metric.variables]
+        lend(variables, _Unread(self, metrics))
 
     def fresh(self) -> Packed:
         """Returns the packed states before the first batch."""
@@ -94,13 +93,30 @@ class Scores:
         return Packing(self.init)
 
     @functools.cached_property
-    def _unpack(self) -> Callable[[Packed], States]:
-        return jax.jit(self.packing.unpack)  # in one call, not in one for each array
-
-    @functools.cached_property
     def log_packing(self) -> Packing:
         """How the logs are packed."""
         return Packing(lambda: self.logs(self.init()))
+
+
+class _Unread:
+    """Keeps packed states until somebody reads one of them: most programs never do.
+
+    Args:
+        scores: whose accumulators they are of.
+        metrics: the states.
+    """
+
+    def __init__(self, scores: Scores, metrics: Packed):
+        self._scores = scores
+        self._metrics = metrics
+
+    def fetch(self) -> None:
+        """Gives the variables their values."""
+        with jax.ensure_compile_time_eval():  # it may be somebody who is traced
+            states = jax.device_put(self._scores.packing.unpack(jax.device_get(self._metrics)))
+        for name, metric in self._scores.accumulators.items():
+            for variable, state in zip(metric.variables, states[name], strict=True):
+                give_back(variable, state)
 
 
 def real_rows(batch: Batch) -> Any:

@@ -398,8 +398,9 @@ def lend(variables: Iterable[Variable[Any]], lender: Lender) -> None:
     still lets anybody who looks at the model see the newest values, at no cost while nobody looks.
     """
     for variable in variables:
+        if not is_lent(variable):  # else the new lender takes over
+            _del_raw(variable)
         _set_lender(variable, lender)
-        _del_raw(variable)
         variable._value_changed()
 
 
