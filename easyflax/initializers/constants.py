@@ -20,7 +20,7 @@ def _floating(dtype: DTypeLike | None) -> DTypeLike:
 
 
 def full(shape: Shape, value: Any, dtype: DTypeLike) -> jax.Array:
-    """Returns an array of one number; unlike `jnp.full` it compiles nothing, which that does for each shape."""
+    """Returns an array of one number; unlike `jnp.full`, which does for each shape, it compiles nothing."""
     return jax.device_put(np.broadcast_to(np.asarray(value, dtype), tuple(shape)))
 
 

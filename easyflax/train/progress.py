@@ -19,14 +19,16 @@ from typing import Any, Protocol
 import jax
 
 from easyflax.train.callback import Callback
+from easyflax.train.compiling import watching
 from easyflax.train.logs import BatchLogs
 from easyflax.train.progress_bar import BarDisplay, draws_widgets, import_tqdm
 from easyflax.train.progress_line import LineDisplay
 from easyflax.train.progress_notebook import NotebookBar, NotebookRich, is_notebook
 from easyflax.train.progress_rich import RichDisplay
-from easyflax.train.progress_text import Moment
+from easyflax.train.progress_text import Moment, duration
 from easyflax.train.screen import Screen, shared_screen
 
+_LONG_COMPILATION = 1.0  # seconds, from which on people ask themselves what it does
 _SECONDS_BETWEEN_LINES = 10.0  # where a bar was asked for and nobody watches
 
 
@@ -66,6 +68,7 @@ class Progress(Callback):
         self._screen: Screen | None = None
         self._in_fit = False
         self._known_totals: dict[str, int] = {}  # steps of an epoch and of its validation, once counted
+        self._compiling: tuple[str, float] | None = None  # the step that is compiled now, and since when
         self._begin("")
 
     # -- hooks
@@ -88,6 +91,8 @@ class Progress(Callback):
         now = time.perf_counter()
         if self._first_step_at is None:
             self._first_step_at = now
+        if self._compiling is not None:
+            self._end_compiling(now)
         self._newest = batch + 1, logs
         if now >= self._next_draw:
             self._draw()
@@ -112,7 +117,10 @@ class Progress(Callback):
             self.on_train_batch_end(batch, logs)
             return
         self._validated = batch + 1
-        if time.perf_counter() >= self._next_draw:
+        now = time.perf_counter()
+        if self._compiling is not None:
+            self._end_compiling(now)
+        if now >= self._next_draw:
             total = self._known_totals.get("validation")
             self._draw(note=f"validating {batch + 1}" + (f"/{total}" if total else ""))
 
@@ -143,18 +151,34 @@ class Progress(Callback):
         """Lets what is printed in the block stand above the bar; closes the bar however the block ends."""
         self._display = display = self._new_display()
         try:
-            if not display.shares_a_line:
-                yield
-                return
-            with shared_screen(display.hide) as self._screen:
-                yield
+            with watching(self._begin_compiling):
+                if not display.shares_a_line:
+                    yield
+                    return
+                with shared_screen(display.hide) as self._screen:
+                    yield
         finally:
-            self._screen, self._display, self._in_fit = None, None, False
+            self._screen, self._display, self._in_fit, self._compiling = None, None, False, None
             display.close()
 
     # -- what is shown
 
+    def _begin_compiling(self, step: str) -> None:
+        """Shows that a step is being compiled; called while it is traced, so nothing is computed here."""
+        self._compiling = step, time.perf_counter()
+        if self._title:
+            self._show(f"compiling {step}")
+
+    def _end_compiling(self, now: float) -> None:
+        """Has the time that it took shown, where that was long."""
+        assert self._compiling is not None  # asked by the caller, at every step
+        (step, began), self._compiling = self._compiling, None
+        if now - began >= _LONG_COMPILATION:
+            self._compiled.append(f"compiled {step}, {duration(now - began)}")
+        self._next_draw = now
+
     def _begin(self, title: str) -> None:
+        self._compiled: list[str] = []  # what was compiled since, and how long it took
         self._title, self._began = title, time.perf_counter()
         self._done = self._validated = 0
         self._logs: Mapping[str, Any] = {}
@@ -174,9 +198,12 @@ class Progress(Callback):
         self._awaited = self._awaited or self._newest
 
     def _draw(self, note: str = "") -> None:
+        self._arrive()
+        self._show(note)
+
+    def _show(self, note: str) -> None:
         display = self._shown_by()
         self._next_draw = time.perf_counter() + display.seconds_between
-        self._arrive()
         if self._screen is None or self._screen.is_at_line_start:
             display.draw(self._moment(note))
 
@@ -189,6 +216,7 @@ class Progress(Callback):
 
     def _moment(self, note: str = "") -> Moment:
         seconds = time.perf_counter() - self._began
+        note = note or "; ".join(self._compiled)
         return Moment(self._title, self._done, self._total(), seconds, self._pace(), self._logs, note)
 
     def _pace(self) -> float | None:

@@ -3,6 +3,7 @@ import io
 import re
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import easyflax.nnx as nnx
 from easyflax.callbacks import LambdaCallback
 from easyflax.models import Model
+from easyflax.train.compiling import telling, watching
 from easyflax.train.logs import BatchLogs
 from easyflax.train.packing import Packing
 from easyflax.train.progress import Progress, check_verbose
@@ -177,6 +179,64 @@ def test_a_long_epoch_has_a_line_every_ten_seconds_where_nobody_watches(capsys, 
     assert len(lines) == 3
     assert lines[0] == "Epoch 1/1  336/1000 - 0:10<0:20 - 30ms/step - loss: 0.5000"
     assert lines[-1] == "Epoch 1/1 1000/1000 - 30.0s - 30ms/step - loss: 0.2500"
+
+
+# -- what is compiled
+
+
+def train_slowly(progress, clock, seconds):
+    """An epoch of two steps; the first is compiled for so long, and what is drawn meanwhile is returned."""
+    drawn = []
+
+    def step(x):
+        clock[0] += seconds
+        drawn.append(getattr(sys.stdout, "getvalue", str)())
+        return x
+
+    with progress.on_screen():
+        compiled = jax.jit(telling("train step", step))
+        for epoch in range(2):
+            progress.on_epoch_begin(epoch)
+            for batch in range(2):
+                compiled(0.0)
+                clock[0] += 0.01
+                progress.on_train_batch_end(batch, arrived(0.5))
+            progress.on_epoch_end(epoch, {"loss": 0.25})
+    return drawn
+
+
+@pytest.mark.parametrize("verbose", [1, "rich"])
+@on_terminal
+def test_a_step_that_is_compiled_is_shown_and_then_for_how_long_it_was(verbose, terminal, clock):
+    (drawn,) = train_slowly(progress_of(verbose, epochs=2, steps=2), clock, 3.2)
+    assert "compiling train step" in drawn
+    first, second = terminal.lines()
+    assert "compiled train step, 3.2s" in first
+    assert "compil" not in second
+
+
+def test_lines_say_how_long_a_step_was_compiled(clock, capsys):
+    train_slowly(progress_of(2, epochs=2, steps=2), clock, 3.2)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "Epoch 1/2 2/2 - 3.2s - 10ms/step - compiled train step, 3.2s - loss: 0.2500"
+    assert second == "Epoch 2/2 2/2 - 0.0s - 10ms/step - loss: 0.2500"
+
+
+@on_terminal
+def test_a_short_compilation_is_not_told_afterwards(terminal, clock):
+    train_slowly(progress_of(1, epochs=2, steps=2), clock, 0.5)
+    assert not any("compil" in line for line in terminal.lines())
+
+
+def test_a_step_tells_only_while_it_is_traced_and_somebody_wants_to_know():
+    told = []
+    step = jax.jit(telling("some step", lambda x: x + 1))
+    with watching(told.append):
+        step(np.ones(2))
+        step(np.zeros(2))
+        step(np.ones(3))
+    step(np.ones(4))
+    assert told == ["some step"] * 2
 
 
 # -- when, and what
