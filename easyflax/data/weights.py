@@ -60,9 +60,15 @@ def weights_of_classes(y: Any, class_weight: Any, *, y_name: str = "y") -> np.nd
     """
     check_class_weight(class_weight)
     labels = _labels(y, class_weight, y_name)
-    classes, positions = np.unique(labels, return_inverse=True)
-    weights = [float(class_weight.get(int(label), 1.0)) for label in classes]
-    return np.asarray(weights, np.float32)[positions.reshape(-1)]
+    named = sorted((int(label), float(weight)) for label, weight in class_weight.items())
+    if not named:
+        return np.ones(len(labels), np.float32)
+    classes = np.asarray([label for label, _ in named])
+    places = np.searchsorted(
+        classes[:-1], labels
+    )  # of the first class that is not smaller, or of the last one
+    weights = np.asarray([weight for _, weight in named], np.float32)[places]
+    return np.where(classes[places] == labels, weights, np.float32(1))
 
 
 def check_class_weight(class_weight: Any) -> None:

@@ -16,6 +16,17 @@ def test_rows_weigh_what_their_class_weighs_and_one_by_default(y):
     assert weights.tolist() == [2.5, 1, 0]
 
 
+@pytest.mark.parametrize(
+    "class_weight", [{}, {3: 2.0}, {7: 0.5, -2: 3.0, 0: 0.0}], ids=["none", "one", "several"]
+)
+def test_classes_are_named_in_any_order_and_labels_may_be_any(class_weight):
+    labels = np.array([-3, -2, 0, 1, 3, 6, 7, 8])
+    expected = [class_weight.get(label, 1.0) for label in labels.tolist()]
+    weights = prepare(np.zeros(8), labels, class_weight=class_weight).sample_weight
+    assert weights.tolist() == expected
+    assert weights.dtype == np.float32
+
+
 def test_classes_may_be_whole_numbers_of_any_type():
     assert weights_of_classes(np.array([0, 1]), {0.0: 2, np.float32(1): 3, np.int64(4): 5}).tolist() == [2, 3]
 
