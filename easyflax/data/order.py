@@ -41,7 +41,7 @@ def shuffled_rows(num_rows: int, seed: int, number: int) -> np.ndarray:
     """
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
     # The order does not depend on the dtype; the smaller one takes longer unless it spares the cache.
-    rows = np.arange(num_rows, dtype=np.int32 if 2**20 <= num_rows < 2**31 else np.int64)
+    rows = np.arange(num_rows, dtype=np.int32 if 2**19 <= num_rows < 2**31 else np.int64)
     generator.shuffle(rows)
     rows.flags.writeable = False
     return rows
