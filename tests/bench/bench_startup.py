@@ -28,31 +28,33 @@ KEEPS_ALL = {
 def with_empty_cache(file: str, steps: int) -> None:
     """Runs a process with a new folder for compiled programs."""
     with tempfile.TemporaryDirectory() as folder:
-        run_child(file, "tiny_mlp", steps, JAX_COMPILATION_CACHE_DIR=folder, **KEEPS_ALL)
+        with_cache(file, steps, folder)
 
 
-def runs_of(cache: str, steps: int, folder: str) -> dict[str, Callable[[], object]]:
-    """Returns for each contender what starts a process."""
+def with_cache(file: str, steps: int, folder: str) -> None:
+    """Runs a process with a folder for compiled programs that the contender has for itself."""
+    run_child(file, "tiny_mlp", steps, JAX_COMPILATION_CACHE_DIR=f"{folder}/{file}", **KEEPS_ALL)
+
+
+def run_of(cache: str, file: str, steps: int, folder: str) -> Callable[[], object]:
+    """Returns what starts a process of a contender."""
     if cache == "no":
-        return {name: partial(run_child, file, "tiny_mlp", steps) for file, name in installed().items()}
+        return partial(run_child, file, "tiny_mlp", steps)
     if cache == "an empty":
-        return {name: partial(with_empty_cache, file, steps) for file, name in installed().items()}
-    return {
-        name: partial(
-            run_child, file, "tiny_mlp", steps, JAX_COMPILATION_CACHE_DIR=f"{folder}/{file}", **KEEPS_ALL
-        )
-        for file, name in installed().items()
-    }
+        return partial(with_empty_cache, file, steps)
+    return partial(with_cache, file, steps, folder)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="a short run, to see that it runs")
     rounds = 1 if parser.parse_args().quick else 7
+    found = installed()
     goals = [Goal(OURS, "at most", 1.2, BASELINE)]
     for cache in ("no", "an empty", "a warm"):
         for steps in (1, 64):
             with tempfile.TemporaryDirectory() as folder:
-                times = interleaved(runs_of(cache, steps, folder), rounds=rounds, calls=1, warm_ups=1)
+                runs = {name: run_of(cache, file, steps, folder) for file, name in found.items()}
+                times = interleaved(runs, rounds=rounds, calls=1, warm_ups=1)
             title = f"start to the end of step {steps}, {cache} cache"
             print(table(times, BASELINE, title, unit="s", ratio="share", goals=goals), flush=True, end="\n\n")
