@@ -63,6 +63,10 @@ class BackupAndRestore(Callback):
         if self._points.are_batches:
             self.on_train_batch_end = self._save_after_batch
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch after which something is saved next."""
+        return self._points.next_due(batch)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         check_folder_writable(type(self).__name__, self._folder)

@@ -81,6 +81,10 @@ class GradientNorm(Callback):
         """Has the step measure its gradients."""
         return plan.adding(MeasureGradients(_NAME, self.per_parameter))
 
+    def next_batch_needed(self, batch: int) -> None:  # noqa: ARG002
+        """Returns None: the norm of the newest update can be added to any logs."""
+        return None  # noqa: RET501
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         del epoch, logs
         state = self.model.addition_state(_NAME)

@@ -63,6 +63,10 @@ class JSONLogger(Callback):
         if every:
             self.on_train_batch_end = self._write_batch
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch after which something is logged next."""
+        return self._batches.next_due(batch)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._file.begin()

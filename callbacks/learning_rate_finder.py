@@ -17,6 +17,7 @@ from easyflax.callbacks.rates import check_one_rate_can_be_set, check_rates_can_
 from easyflax.data import Batch, Source
 from easyflax.errors import unknown_name_message
 from easyflax.train.callback import Callback
+from easyflax.train.feed import single
 from easyflax.train.logs import BatchLogs
 from easyflax.train.plan import Plan
 from easyflax.train.session import Session
@@ -266,7 +267,7 @@ class ReadAhead:
 def _loss_of_update(session: Session, batches: list[Batch]) -> float:
     """Returns the mean loss of the batches that make an update, after doing it."""
     session.begin_epoch(len(batches))
-    *_, packed = [session.train([batch]) for batch in batches]
+    *_, packed = [session.train(single(batch)) for batch in batches]
     logs = BatchLogs(packed, session.steps.log_packing("train"))
     if "loss" not in logs:
         raise ValueError(

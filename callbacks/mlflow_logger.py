@@ -67,6 +67,10 @@ class MLflowLogger(Callback):
         if self._batches.every:
             self.on_train_batch_end = self._log_batch
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch after which something is logged next."""
+        return self._batches.next_due(batch)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._batches.start()

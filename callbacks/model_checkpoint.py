@@ -109,6 +109,10 @@ class ModelCheckpoint(Callback):
         """The name in the logs."""
         return self._monitor.name
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch after which something is saved next."""
+        return self._points.next_due(batch)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         owner = type(self).__name__

@@ -71,7 +71,7 @@ class NaNHunt(Callback):
 
     def configure(self, plan: Plan) -> Plan:
         """Has each step checked, and the batches remembered."""
-        if self.model.steps_per_execution > 1:
+        if self.model.steps_per_execution not in (1, "auto"):
             raise ValueError(
                 f"NaNHunt: steps_per_execution is {self.model.steps_per_execution}, expected 1, to look at "
                 "each step. Set model.steps_per_execution = 1."

@@ -55,6 +55,10 @@ class Profiler(Callback):
         self._batches = BatchCounter(every=0)
         self._trace: StepTrace | None = None
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the last batch before the profile, or of it."""
+        return None if self._trace is None else self._batches.at_step(batch, self._trace.next_step_needed)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._batches.start()

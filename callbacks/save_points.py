@@ -34,6 +34,13 @@ class SavePoints:
         """Notes that training begins; what was counted before goes on."""
         self._last_batch = -1
 
+    def next_due(self, batch: int) -> int | None:
+        """Returns after which batch a save is due if the batch with this number comes next; None if never."""
+        if not self._every:
+            return None
+        counted = self._last_batch if batch > self._last_batch else -1
+        return counted + self._every - self._since_save
+
     def is_due(self, batch: int) -> bool:
         """Counts on to a batch, by its number in its epoch; says whether to save after it."""
         # Hooks may be called for every n-th batch only; a smaller number is in a new epoch.

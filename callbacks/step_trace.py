@@ -64,6 +64,12 @@ class StepTrace:
         self._is_done = False
         self._step: Any = None
 
+    def next_step_needed(self, step: int) -> int | None:
+        """Returns after which step to be told next, if this one comes next, counted from 1; None if never."""
+        if self._is_done or step > self._last:
+            return None
+        return self._first - 1 if step < self._first else self._last
+
     def before(self, step: int) -> None:
         """Tells of a step, or several in one execution, that begins."""
         if not self._is_running and not self._is_done and self._first <= step <= self._last:

@@ -99,6 +99,13 @@ class TensorBoard(Callback):
         """Has the step keep its gradients, if they are to be written."""
         return plan.adding(KeepGradients(_GRADIENTS)) if self.write_gradients else plan
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch after which something is logged next, or a profile begins or ends."""
+        due = [self._batches.next_due(batch)]
+        if self._trace is not None:
+            due.append(self._batches.at_step(batch, self._trace.next_step_needed))
+        return min((one for one in due if one is not None), default=None)
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._batches.start()

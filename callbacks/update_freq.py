@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["BatchCounter", "check_update_freq"]
@@ -70,6 +70,24 @@ class BatchCounter:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken, be it within an epoch."""
         self.total, self._next = int(state["batches"]), int(state["batches_of_epoch"])
+
+    def next_due(self, batch: int) -> int | None:
+        """Returns which batch is due if the one with this number in its epoch comes next; None if none is."""
+        if not self.every:
+            return None
+        before = self.total + max(batch - self._next, 0)
+        return batch + self.every - 1 - before % self.every
+
+    def at_step(self, batch: int, step_needed: Callable[[int], int | None]) -> int | None:
+        """Returns which batch of the epoch is the step that is needed next, None if none is.
+
+        Args:
+            batch: the number in its epoch of the batch that comes next.
+            step_needed: returns the step that is needed, given the one that comes next, both counted from 1.
+        """
+        step = self.total + max(batch - self._next, 0) + 1
+        needed = step_needed(step)
+        return None if needed is None else batch + needed - step
 
     def is_due(self, batch: int) -> bool:
         """Counts on to a batch, given its number in the epoch; says whether one was due on the way."""

@@ -49,6 +49,11 @@ class DataParallel:
         return self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """What the devices are: "cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def steps_in_flight(self) -> int | None:
         """How many steps may be dispatched and unfinished; None where the runtime sees to it.
 
@@ -56,7 +61,7 @@ class DataParallel:
         in an all-reduce for those of another that never start, until the runtime gives up and aborts the
         process.
         """
-        simulated = self.num_devices > 1 and self.mesh.devices.flat[0].platform == "cpu"
+        simulated = self.num_devices > 1 and self.platform == "cpu"
         return 4 if simulated else None
 
     def put_batch(self, batch: Any) -> Any:
@@ -70,6 +75,14 @@ class DataParallel:
             return batch
         rows = jax.tree.leaves(batch)[0].shape[0]
         return jax.device_put(batch, self.by_rows if rows % self.num_devices == 0 else self.replicated)
+
+    def put_batches(self, batches: Any) -> Any:
+        """Returns a pytree of `(number, rows, ...)` arrays laid out as `put_batch` lays out each batch."""
+        if self._is_default:
+            return batches
+        rows = jax.tree.leaves(batches)[0].shape[1]
+        each = NamedSharding(self.mesh, PartitionSpec(None, "data"))
+        return jax.device_put(batches, each if rows % self.num_devices == 0 else self.replicated)
 
     def specs_of_batch(self, batch: Any) -> Any:
         """Returns shapes, dtypes and places of what `put_batch` returns for such a batch, and puts nothing.

@@ -33,6 +33,20 @@ def check_count_or_none(name: str, value: int | None, call: str = "fit") -> int 
     return None if value is None else check_count(name, value, 1, call)
 
 
+def check_steps_per_execution(value: int | str, call: str) -> int | None:
+    """Returns how many steps are one dispatch, None for "auto".
+
+    Raises:
+        ValueError: it is neither "auto" nor an integer of at least 1.
+    """
+    if value == "auto":
+        return None
+    try:
+        return check_count("steps_per_execution", value, 1, call)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{error} Or leave it 'auto'.") from None
+
+
 def is_eager(run_eagerly: bool, jit_compile: Any, jit: bool | None) -> bool:
     """Returns whether steps are to be computed in Python, by the three arguments of `compile` that say so.
 

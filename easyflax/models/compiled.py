@@ -14,7 +14,7 @@ from easyflax.distribution import DataParallel
 from easyflax.layers.dtypes import DTypePolicy
 from easyflax.layers.precision import running_in
 from easyflax.layers.remat import RematScope
-from easyflax.models.arguments import check_count, check_seed
+from easyflax.models.arguments import check_count, check_seed, check_steps_per_execution
 from easyflax.models.by_structure import ByStructure
 from easyflax.optimizers import Optimizer
 from easyflax.train.binding import Binding
@@ -57,7 +57,7 @@ class Compiled:
         metrics: names, metrics and functions in any nesting, or None.
         weighted_metrics: likewise.
         eager: whether nothing is compiled.
-        steps_per_execution: steps of one dispatch.
+        steps_per_execution: steps of one dispatch, or "auto".
         gradient_accumulation_steps: how many batches make one update.
         raises_nonfinite: whether a loss that is NaN or infinite ends a fit with an error.
         seed: fixes the order of the data, and the random streams of a module that takes `rngs=`.
@@ -70,6 +70,7 @@ class Compiled:
 
     Attributes:
         optimizer: of the model.
+        steps_per_execution: None where the steps decide.
         precision: what layers compute in that were given no dtype; None leaves each to its own.
         remat: which calls compute values again for the gradient, None for those that layers say.
         loss: as given.
@@ -88,7 +89,7 @@ class Compiled:
         metrics: Any = None,
         weighted_metrics: Any = None,
         eager: bool = False,
-        steps_per_execution: int = 1,
+        steps_per_execution: int | str = "auto",
         gradient_accumulation_steps: int = 1,
         raises_nonfinite: bool = True,
         seed: int = 0,
@@ -102,7 +103,7 @@ class Compiled:
         self.loss = loss
         self.seed = check_seed(seed)
         self.eager = eager
-        self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "compile")
+        self.steps_per_execution = check_steps_per_execution(steps_per_execution, "compile")
         batches = check_count("gradient_accumulation_steps", gradient_accumulation_steps, 1, "compile")
         self.raises_nonfinite = bool(raises_nonfinite)
         self.accumulation = {0: batches} if batches > 1 else {}
@@ -118,16 +119,18 @@ class Compiled:
         self._asked = {name: value for name, value in (options or {}).items() if value is not None}
         self._known = ByStructure[CompiledSteps]()
 
-    def run_otherwise(self, *, eager: bool | None = None, steps_per_execution: int | None = None) -> None:
+    def run_otherwise(
+        self, *, eager: bool | None = None, steps_per_execution: int | str | None = None
+    ) -> None:
         """Changes how steps are run from the next `fit` on.
 
         Raises:
-            ValueError: `steps_per_execution` is no integer of at least 1.
+            ValueError: `steps_per_execution` is neither "auto" nor an integer of at least 1.
         """
         if eager is not None:
             self.eager = bool(eager)
         if steps_per_execution is not None:
-            self.steps_per_execution = check_count("steps_per_execution", steps_per_execution, 1, "model")
+            self.steps_per_execution = check_steps_per_execution(steps_per_execution, "model")
         self._known = ByStructure[CompiledSteps]()
 
     def steps_for(self, trained: Trained, batch: Batch) -> CompiledSteps:

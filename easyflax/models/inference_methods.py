@@ -6,18 +6,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, overload
 
-import jax
-
 import easyflax.optimizers as optimizers
-from easyflax.data import as_source
+from easyflax.data import Batch, as_source
 from easyflax.distribution import DataParallel
 from easyflax.models.arguments import check_count_or_none
 from easyflax.models.compiled import Compiled, Trained
 from easyflax.models.trained import TrainedModel, one_batch, within_one_pass
+from easyflax.train.binding import Arrays
 from easyflax.train.callback_list import Callbacks
 from easyflax.train.compiled_steps import in_precision
+from easyflax.train.inference import InferenceSteps
+from easyflax.train.inference_loop import run_evaluation, run_prediction
 from easyflax.train.interrupts import between_steps
-from easyflax.train.loop import run_evaluation, run_prediction
 from easyflax.train.step import predict_step
 
 __all__ = ["InferenceMethods"]
@@ -141,8 +141,8 @@ class InferenceMethods(TrainedModel):
         num_steps = within_one_pass(source, num_steps)
         trained = self._ready_for(source)
         layout = self._run.compiled.engine.layout if self._run.compiled else DataParallel()
-        predict, pads = self._predict_step(trained)
-        together = self._run.compiled.steps_per_execution if self._run.compiled else 1
+        predict, pads = self._predict_step(trained, layout)
+        together = self._run.compiled.steps_per_execution if self._run.compiled else None
         options = {"pads": pads, "steps_per_execution": together}
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=num_steps or source.num_batches)
         with (
@@ -157,17 +157,23 @@ class InferenceMethods(TrainedModel):
         """Returns the outputs for one batch, in inference mode, as NumPy arrays; see `predict`."""
         return self.predict(x, one_batch((x, None, None), "predict_on_batch").batch_size, verbose=0)
 
-    def _predict_step(self, trained: Trained) -> tuple[Callable[..., Any], bool]:
-        """Returns the jitted step, and whether batches may be filled up for it."""
+    def _predict_step(self, trained: Trained, layout: DataParallel) -> tuple[InferenceSteps, bool]:
+        """Returns the step, and whether batches may be filled up for it."""
         compiled = self._run.compiled
         precision = None if compiled is None else compiled.precision
+        eager = compiled is not None and compiled.eager
         pads = "predict_step" not in trained.overridden
         if pads:
             predict: Callable[..., Any] = partial(predict_step, trained.binding.apply)
         else:
             predict = (compiled or Compiled(optimizers.get("rmsprop"))).own_prediction(trained).predict
-        predict = in_precision(precision, predict)
-        if compiled is not None and compiled.eager:
-            return predict, pads
-        key = trained.binding.graphdef, precision
-        return self._run.predict_steps.get(key, lambda: jax.jit(predict)), pads
+
+        def step(params: Arrays, other: Arrays, carry: Any, batch: Batch) -> tuple[Arrays, Any, Any]:
+            outputs, changed = in_precision(precision, predict)(params, other, batch.x)
+            return changed, carry, outputs
+
+        def new() -> InferenceSteps:
+            return InferenceSteps(step, layout, keeps_all=True, eager=eager, replicates=False)
+
+        key = trained.binding.graphdef, precision, layout.mesh, eager
+        return self._run.predict_steps.get(key, new), pads

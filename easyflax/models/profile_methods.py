@@ -41,8 +41,8 @@ class ProfileMethods(TrainedModel):
         `fit`. It takes as much memory again as weights and optimizer do.
 
         Args:
-            x: as for `fit`, so that what it takes to read it shows. A generator or iterator is read on by
-                what is read of it; a function that returns one is not.
+            x: as for `fit`, so that what it takes to read it shows. A generator or iterator is read on;
+                what begins anew for each pass, such as a function that returns one, is as it was.
             y: as for `fit`.
             sample_weight: as for `fit`.
             batch_size: rows of a step, 32 by default.
@@ -50,8 +50,8 @@ class ProfileMethods(TrainedModel):
                 write they write.
             shuffle: reads rows in another order, as `fit` does.
             class_weight: as for `fit`.
-            steps: how many to time; by default as many as take about half a second, for each of three or four
-                series.
+            steps: how many to time, in whole groups where several go to the device together; by default as
+                many as take about half a second, once for the parts and once for `fit`.
 
         Returns:
             a `StepProfile`: `print` shows it as a table, notebooks by themselves. The parts of a step are in

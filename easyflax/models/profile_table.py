@@ -123,13 +123,13 @@ def _fact_rows(profile: StepProfile) -> Iterator[tuple[str, str, str]]:
         flops, read = profile.costs.flops, profile.costs.bytes_accessed
         yield "FLOPs", "unknown" if flops is None else least + readable_count(flops), _speed(profile)
         yield "Bytes", "unknown" if read is None else least + readable_bytes(read), _bandwidth(profile)
+        if profile.has_loop:
+            yield "", "", "what a loop repeats, as in a recurrent layer, counts once"
     if profile.memory is not None:
         memory = profile.memory
         where = "on each device: " if profile.devices > 1 else ""
         state, temporary = readable_bytes(memory.arguments), readable_bytes(memory.temporary)
         yield "Memory", readable_bytes(memory.total), f"{where}state and batch {state}, temporary {temporary}"
-    if profile.costs is not None and profile.has_loop:
-        yield "", "", "what a loop repeats, as in a recurrent layer, counts once"
     if profile.is_compiled:
         yield "Compile", readable_seconds(profile.compile_seconds), ""
 
@@ -141,8 +141,8 @@ def _speed(profile: StepProfile) -> str:
     speed, peak = (
         f"{readable_count(rate)}FLOP/s" for rate in (profile.flops_per_second, profile.peak.flops_per_second)
     )
-    so_far = f"{speed} on the device, {readable_share(share)} of the {peak} measured in {profile.peak.dtype}"
-    return so_far if in_fit is None else f"{so_far}; in fit {readable_share(in_fit)}"
+    of_peak = f"{speed}, {readable_share(share)} of the {peak} measured in {profile.peak.dtype}"
+    return of_peak if in_fit is None else f"{of_peak}; in fit {readable_share(in_fit)}"
 
 
 def _bandwidth(profile: StepProfile) -> str:
@@ -152,5 +152,5 @@ def _bandwidth(profile: StepProfile) -> str:
     speed, peak = (
         f"{readable_bytes(rate)}/s" for rate in (profile.bytes_per_second, profile.peak.bytes_per_second)
     )
-    from_caches = ": from caches" if share > 1 else ""
+    from_caches = "; much of it in caches" if share > 1 else ""
     return f"{speed} read and written, {readable_share(share)} of the {peak} measured{from_caches}"

@@ -2,14 +2,13 @@
 
 The same batch goes through the step over and over. Each time its hollow twin, which is handed the same arrays
 and computes nothing, is timed as well, with the batch on the host and on the device: the differences are what
-the device computes, and what the transfer takes. Then callbacks and data are added, as a fit of two epochs:
-in the first one each step is waited for before the hooks are called, so that what they take is theirs; the
-second is timed as a whole.
+the device computes, and what the transfer takes. All of it in the groups in which steps go to the device in
+`fit`. Then callbacks and data are added, in a short fit.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -21,13 +20,16 @@ import jax
 from easyflax.data import Batch, Source, batch_rows
 from easyflax.models.rehearsal import Rehearsal, TimedCallbacks
 from easyflax.models.step_profile import StepProfile
-from easyflax.train.callback_list import Callbacks
+from easyflax.train.callback_list import CallbackList, Callbacks
 from easyflax.train.compiled_steps import CompiledSteps
-from easyflax.train.hollow import hollow_training
+from easyflax.train.feed import Part, feed_of, stacked
+from easyflax.train.grouping import Grouping, grouping
+from easyflax.train.hollow import hollow_dispatch
 from easyflax.train.interrupts import between_steps
 from easyflax.train.measured_peak import MeasuredPeak, measured_peak
 from easyflax.train.plan import Plan
 from easyflax.train.session import Session
+from easyflax.train.specs import num_bytes
 from easyflax.train.step_costs import StepCosts, StepMemory, costs_of, has_loop, memory_of_step
 
 __all__ = ["profile_training"]
@@ -37,7 +39,7 @@ _FEWEST, _MOST = 3, 100
 
 
 def profile_training(model: Any, source: Source, callbacks: Callbacks, num_steps: int | None) -> StepProfile:
-    """Returns the profile of a training step; for the arguments see `Trainer.profile`.
+    """Returns the profile of a training step; for the arguments see `ProfileMethods.profile`.
 
     Args:
         model: compiled, and not within a fit.
@@ -57,17 +59,18 @@ def profile_training(model: Any, source: Source, callbacks: Callbacks, num_steps
         steps = compiled.steps_on(trained, plan.source)
         batch = plan.source.first_batch()
         analysis = _analysed(model, trained, steps, plan, batch)
-        data_seconds = _reading_seconds(source, num_steps)
         session_on = compiled.engine.session_on(trained.binding, steps, plan.shape)
         with _metrics_kept(steps), between_steps() as interrupts, session_on as session, _restored(session):
-            repeats = 1 if session.training.apply is None else plan.batches_an_update(0)
-            times = _step_times(session, batch, num_steps, repeats)
+            how = _how_grouped(session, plan, hooks, batch)
+            data_seconds = _reading_seconds(source, how, num_steps)
+            times = _step_times(session, batch, how, plan.batches_an_update(0), num_steps)
+            number = _number_of_steps(num_steps, times.total + data_seconds)
             rehearsal = Rehearsal(model, session, plan, hooks, interrupts)
-            fit_seconds = rehearsal.run(batch, _number_of_steps(num_steps, times.total + data_seconds))
+            fit_seconds = rehearsal.run(batch, math.ceil(number / how.length) * how.length)
     return StepProfile(
         model=model.name,
         rows=batch_rows(batch),
-        batch_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(batch)),
+        batch_bytes=num_bytes(batch),
         devices=layout.num_devices,
         device_kind=devices[0].device_kind,
         compute_dtype=analysis.dtype,
@@ -78,14 +81,20 @@ def profile_training(model: Any, source: Source, callbacks: Callbacks, num_steps
         device_seconds=times.device,
         callbacks_seconds=sum(spent.step for spent in hooks.times().values()),
         fit_seconds=fit_seconds,
-        compile_seconds=analysis.seconds,
+        compile_seconds=times.first + (0.0 if how.is_looped else analysis.seconds),
         callbacks=hooks.times(),
-        steps_per_dispatch=steps.steps_per_execution,
+        steps_per_dispatch=how.length,
         costs=analysis.costs,
         has_loop=analysis.has_loop,
         memory=analysis.memory,
         peak=analysis.peak,
     )
+
+
+def _how_grouped(session: Session, plan: Plan, hooks: CallbackList, batch: Batch) -> Grouping:
+    """Returns in which groups `fit` would do the steps."""
+    asked = session.steps.steps_per_execution
+    return grouping("train", hooks, plan.known_steps, asked, lambda: session.steps_together(batch))
 
 
 # -- what XLA says of the step
@@ -120,74 +129,84 @@ def _analysed(model: Any, trained: Any, steps: CompiledSteps, plan: Plan, batch:
 # -- the parts
 
 
-def _reading_seconds(source: Source, num_steps: int | None) -> float:
+def _reading_seconds(source: Source, how: Grouping, num_steps: int | None) -> float:
     """Returns what it takes to read a batch when nothing else is done.
 
-    The first one does not count, if there are more: it was read before, to learn its shape.
+    The first group does not count, if there are more: a batch of it was read before, to learn its shape.
     """
-    most, times = num_steps or _MOST, [time.perf_counter()]
-    with closing(source.epoch(0, most)) as batches:
-        for _ in itertools.islice(batches, most):
-            times.append(time.perf_counter())
-            if num_steps is None and len(times) > _FEWEST and times[-1] - times[0] > _SECONDS:
-                break
-    times = times[1:] if len(times) > 2 else times
-    return (times[-1] - times[0]) / max(len(times) - 1, 1)
+    done, most = 0, max(num_steps or _MOST, how.length)
+    marks = [(0, time.perf_counter())]
+    for number in range(most if source.num_batches else 1):  # passes, where there can be several
+        with closing(feed_of(source, number, None, how)) as feed:
+            while done < most and (parts := feed.next(min(how.length, most - done))):
+                done += sum(map(len, parts))
+                marks.append((done, time.perf_counter()))
+                if num_steps is None and done >= _FEWEST and marks[-1][1] - marks[0][1] > _SECONDS:
+                    most = done
+        if done >= most or done == 0:
+            break
+    marks = marks[1:] if len(marks) > 2 else marks
+    (first, begin), (last, end) = marks[0], marks[-1]
+    return (end - begin) / max(last - first, 1)
 
 
 @dataclass(frozen=True)
 class _StepTimes:
-    """Seconds a step."""
+    """Seconds a step; `first` is what the first one took longer than others, which compiles."""
 
     transfer: float
     dispatch: float
     device: float
+    first: float
 
     @property
     def total(self) -> float:
         return self.transfer + self.dispatch + self.device
 
 
-def _step_times(session: Session, batch: Batch, num_steps: int | None, repeats: int) -> _StepTimes:
-    """Returns the parts of a step, each that of a step which little disturbed.
+def _step_times(
+    session: Session, batch: Batch, how: Grouping, repeats: int, num_steps: int | None
+) -> _StepTimes:
+    """Returns the parts of a step, each that of one which little disturbed.
 
     Args:
         session: to be restored afterwards.
         batch: goes through each step.
-        num_steps: how many; None for as many as take about half a second.
+        how: steps are grouped.
         repeats: batches that make an update.
+        num_steps: how many; None for as many as take about half a second.
     """
     session.begin_epoch(repeats)
-    together = session.steps.steps_per_execution
+    on_host = Part(stacked([batch] * how.length, how.length), how.length) if how.is_looped else Part(batch)
+    steps = how.length * repeats
 
-    def timed(batch: Batch) -> float:
-        batches = [batch] * together
+    def timed(part: Part) -> float:
         begin = time.perf_counter()
         for _ in range(repeats):
-            logs = session.train(batches)
+            logs = session.train([part])
         jax.block_until_ready(logs)
-        return (time.perf_counter() - begin) / (together * repeats)
+        return (time.perf_counter() - begin) / steps
 
+    first = timed(on_host)
+    number = _number_of_steps(num_steps, timed(on_host) * steps)
     if session.steps.eager:
-        timed(batch)
-        number = _number_of_steps(num_steps, timed(batch))
-        return _StepTimes(0.0, 0.0, _typical(timed(batch) for _ in range(number)))
-    twin = hollow_training(session.training, session.layout)
-    on_device = jax.block_until_ready(jax.device_put(session.layout.put_batch(batch)))
+        device = _typical(timed(on_host) for _ in range(number))
+        return _StepTimes(0.0, 0.0, device, 0.0)
+    twin = hollow_dispatch(session.dispatch, session.layout)
+    on_device = Part(jax.device_put(session.put("fit", on_host)), on_host.count)
     with session.running(twin):
-        timed(batch)  # compiles
+        timed(on_host)  # compiles
         timed(on_device)
-    timed(batch)
-    number = _number_of_steps(num_steps, timed(batch) * together * repeats)
     whole, handed, resident = [], [], []
     for _ in range(number):  # in turn, so that what disturbs one disturbs all
-        whole.append(timed(batch))
+        whole.append(timed(on_host))
         with session.running(twin):
-            handed.append(timed(batch))
+            handed.append(timed(on_host))
             resident.append(timed(on_device))
     dispatch = _typical(resident)
     transfer = max(0.0, _typical(handed) - dispatch)
-    return _StepTimes(transfer, dispatch, max(0.0, _typical(whole) - dispatch - transfer))
+    device = max(0.0, _typical(whole) - dispatch - transfer)
+    return _StepTimes(transfer, dispatch, device, max(0.0, (first - _typical(whole)) * steps))
 
 
 def _typical(times: Iterable[float]) -> float:

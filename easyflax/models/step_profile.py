@@ -48,7 +48,8 @@ class StepProfile:
         dispatch_seconds: hands the arrays of the step over, in Python and in the runtime.
         device_seconds: computes.
         callbacks_seconds: hooks of batches, without waiting for the device.
-        fit_seconds: a step in `fit`, with all of these; None if the data ended before.
+        fit_seconds: a step in `fit`, with all of these, and with what epochs cost where they are short; None
+            if the data ended before.
         compile_seconds: traced and compiled the step, once; next to nothing where that had been done.
         callbacks: by name, what each takes.
         steps_per_dispatch: steps that go to the devices together.

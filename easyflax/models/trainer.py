@@ -32,6 +32,7 @@ from easyflax.train.additions import StepShape
 from easyflax.train.callback_list import CallbackList, Callbacks
 from easyflax.train.compiled_steps import CompiledSteps
 from easyflax.train.course import Course
+from easyflax.train.feed import single
 from easyflax.train.history import History
 from easyflax.train.interrupts import between_steps
 from easyflax.train.logs import BatchLogs
@@ -67,12 +68,12 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
         self._require_compiled("run_eagerly").run_otherwise(eager=value)
 
     @property
-    def steps_per_execution(self) -> int:
+    def steps_per_execution(self) -> int | Literal["auto"]:
         """What `compile` was told; setting it holds from the next `fit` on."""
-        return 1 if self._compiled is None else self._compiled.steps_per_execution
+        return (self._compiled.steps_per_execution if self._compiled else None) or "auto"
 
     @steps_per_execution.setter
-    def steps_per_execution(self, value: int) -> None:
+    def steps_per_execution(self, value: int | Literal["auto"]) -> None:
         self._require_compiled("steps_per_execution").run_otherwise(steps_per_execution=value)
 
     @property
@@ -94,7 +95,7 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: int = 1,
+        steps_per_execution: int | Literal["auto"] = "auto",
         jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
         *,
@@ -124,9 +125,10 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
                 several outputs a list of lists, or a dict by their names. They leave sample weights aside.
             weighted_metrics: likewise, but they heed sample weights.
             run_eagerly: computes step by step in Python, so that one can print values and use a debugger.
-            steps_per_execution: steps of `fit` that go to the device in one dispatch. Hooks of batches, of
-                `evaluate` and `predict` too, are then called once for so many, with the number of the first
-                and of the last one.
+            steps_per_execution: steps that go to the device in one dispatch. Hooks of batches, of `evaluate`
+                and `predict` too, are then called once for so many, with the number of the first and of the
+                last one. `"auto"` does several where that pays, by what a step computes, and only between
+                hooks that callbacks need: see `Callback.next_batch_needed`.
             jit_compile: False is `run_eagerly=True`.
             auto_scale_loss: whether the optimizer becomes the inner one of a `LossScaleOptimizer` where the
                 precision, or the model's dtype policy, is "mixed_float16".
@@ -355,7 +357,7 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
         _check_trains(steps)
         with compiled.engine.session_on(trained.binding, steps) as session:
             session.begin_epoch()
-            packed = session.train([source.first_batch()])
+            packed = session.train(single(source.first_batch()))
         return self._returned(BatchLogs(packed, steps.log_packing("train")).fetch(), return_dict)
 
     # -- looking at it

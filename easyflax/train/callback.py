@@ -80,6 +80,21 @@ class Callback:
         """Returns parameters to save in place of the model's, such as their averages, by path."""
         return None
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Says when hooks of batches are needed next: what comes before that may be done in one go.
+
+        The hooks are then called with the number of the first and of the last of several batches, and maybe
+        more often than is asked for. Callbacks that do not override them are not asked.
+
+        Args:
+            batch: the number, in its epoch, evaluation or prediction, of the batch that comes next.
+
+        Returns:
+            after which batch, this one or a later one, the hook of its end has to be called: by default this
+            one. None if any time will do.
+        """
+        return batch
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Called once at the start of `fit`."""
 

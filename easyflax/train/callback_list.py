@@ -66,6 +66,7 @@ class CallbackList(Callback):
         super().__init__()
         self.callbacks = list_of_callbacks(callbacks)
         self._heard: dict[str, tuple[Callable[..., None], ...]] = {}
+        self._heard_of_batches: dict[str, list[Callback]] = {}
         self._epoch: int | None = None  # that runs
         if add_history and self.history is None:
             self.callbacks.append(History())
@@ -90,6 +91,7 @@ class CallbackList(Callback):
                 added.set_params(self.params)
             added.validates = self.validates
         self._heard.clear()
+        self._heard_of_batches.clear()
 
     def set_model(self, model: Any) -> None:
         """Gives all callbacks the model, unless it is None."""
@@ -112,6 +114,30 @@ class CallbackList(Callback):
         self.validates = validates
         for callback in self.callbacks:
             callback.validates = validates
+
+    def next_needed(self, kind: str, batch: int) -> int | None:
+        """Returns after which batch hooks of batches are needed next, None for any time.
+
+        Args:
+            kind: "train", "test" or "predict".
+            batch: the number of the batch that comes next.
+        """
+        needed = [callback.next_batch_needed(batch) for callback in self._of_batches(kind)]
+        known = [number for number in needed if number is not None]
+        return max(min(known), batch) if known else None
+
+    def need_each(self, kind: str) -> bool:
+        """Says whether a callback overrides hooks of batches, and does not say when it needs them."""
+        return any(
+            getattr(callback.next_batch_needed, "__func__", None) is Callback.next_batch_needed
+            for callback in self._of_batches(kind)
+        )
+
+    def _of_batches(self, kind: str) -> list[Callback]:
+        if kind not in self._heard_of_batches:
+            begins, ends = (self._overriding(f"on_{kind}_batch_{when}") for when in ("begin", "end"))
+            self._heard_of_batches[kind] = begins + [one for one in ends if one not in begins]
+        return self._heard_of_batches[kind]
 
     def listens_to(self, name: str) -> bool:
         """Says whether any callback overrides the hook."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
@@ -18,9 +17,12 @@ from easyflax.layers.precision import running_in
 from easyflax.train.accumulation import PENDING, no_gradients
 from easyflax.train.additions import StepShape, start_additions
 from easyflax.train.binding import Arrays
+from easyflax.train.dispatch import Dispatch, Form
+from easyflax.train.fusing import steps_together
+from easyflax.train.inference import InferenceSteps
 from easyflax.train.own_steps import OwnSteps, log_packing
 from easyflax.train.packing import Packed, Packing
-from easyflax.train.specs import specs
+from easyflax.train.specs import kind, specs
 from easyflax.train.state import TrainState, start_counters
 from easyflax.train.step import Objective, accumulate_step, apply_step, eval_step, train_step
 
@@ -36,11 +38,11 @@ class CompiledSteps:
         own: the steps of a model with methods of its own, else None.
         eager: computes step by step in Python, without compiling, so that one can print and debug.
         uses_optimizer: whether the state of the optimizer of `compile` is needed.
-        steps_per_execution: steps of one dispatch, where so many batches of one shape come together.
+        steps_per_execution: steps of one dispatch; None lets the step decide.
         precision: what layers compute in that were given no dtype; None leaves each to its own.
 
     Attributes:
-        evaluate: `(params, other, metrics, batch) -> (changed, metrics, packed logs)`.
+        evaluate: `(params, other, metrics, batch) -> (changed, metrics, packed logs)`, once or several times.
         fresh_metrics: `() -> ` empty accumulators.
         start_counters: see there.
     """
@@ -53,7 +55,7 @@ class CompiledSteps:
         *,
         eager: bool = False,
         uses_optimizer: bool = True,
-        steps_per_execution: int = 1,
+        steps_per_execution: int | None = None,
         precision: DTypePolicy | None = None,
     ):
         self.objective = objective
@@ -68,8 +70,10 @@ class CompiledSteps:
         evaluate: Callable[..., Any] = partial(eval_step, objective)
         if own is not None:
             evaluate = self._packed("evaluate", own.evaluate)
-            self._reset = self._made(own.reset)
-        self.evaluate = self._made(in_precision(precision, evaluate), donate_argnums=(2,))
+            self._reset = own.reset if eager else layout.jit(own.reset)
+        self.evaluate = InferenceSteps(
+            in_precision(precision, evaluate), layout, keeps_all=False, eager=eager
+        )
         self.fresh_metrics = layout.jit(objective.scores.fresh)
         self.start_counters = layout.jit(start_counters)
 
@@ -96,25 +100,17 @@ class CompiledSteps:
         if own is not None:
             step = self._packed("train", own.accumulate if shape.accumulates else own.train)
         step = in_precision(self._precision, step)
-        apply = partial(apply_step, objective) if shape.accumulates else None
         return TrainingSteps(
-            shape,
-            step=self._made(step, donate_argnums=(0,)),
-            many=self._made(partial(_one_after_another, step, apply), donate_argnums=(0,)),
-            apply=None if apply is None else self._made(apply, donate_argnums=(0,)),
+            self._layout,
+            step=step if self.eager else jax.jit(step),
+            apply=partial(apply_step, objective) if shape.accumulates else None,
             start=self._layout.jit(partial(_start, shape)),
+            eager=self.eager,
         )
 
     def in_its_precision(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function that computes in the precision of the steps."""
         return in_precision(self._precision, function)
-
-    def are_one_dispatch(self, batches: Sequence[Batch]) -> bool:
-        """Says whether `TrainingSteps.many` takes these batches; else `step` takes one after the other."""
-        if self.eager or not 1 < len(batches) == self.steps_per_execution:
-            return False
-        first, *others = (jax.tree.map(jnp.shape, batch) for batch in batches)
-        return all(shapes == first for shapes in others)
 
     def log_packing(self, step: str) -> Packing:
         """Returns how the logs of `"train"` or `"evaluate"` are packed, once that step has run."""
@@ -123,9 +119,6 @@ class CompiledSteps:
     def reset(self, params: Arrays, other: Arrays) -> tuple[Arrays, Packed]:
         """Returns the variables that change between two epochs, and empty accumulators."""
         return ({}, self.fresh_metrics()) if self.own is None else self._reset(params, other)
-
-    def _made(self, function: Callable[..., Any], donate_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
-        return function if self.eager else self._layout.jit(function, donate_argnums=donate_argnums)
 
     def _packed(self, name: str, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a step whose last result, a dict of logs, is packed; how is noted when it is traced."""
@@ -140,47 +133,54 @@ class CompiledSteps:
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """The training steps of one shape, jitted.
+    """The training steps of one shape.
 
     Attributes:
-        shape: what callbacks made of them.
+        layout: the devices.
         step: `(state, batch) -> (state, packed logs)`.
-        many: `(state, batches, are_last) -> (state, packed logs)`, for several batches of one shape;
-            `are_last`, a bool for each, say after which the gradients that wait are applied.
         apply: `state -> state`, applies the gradients that wait; None where each step does.
         start: `params -> states of the additions`, and of the gradients that wait.
+        eager: whether nothing is compiled.
     """
 
-    shape: StepShape
+    layout: DataParallel
     step: Callable[..., Any]
-    many: Callable[..., Any]
     apply: Callable[[TrainState], TrainState] | None
     start: Callable[[Arrays], dict[str, Any]]
+    eager: bool
+    _dispatches: dict[Any, Dispatch] = field(default_factory=dict)
+    _together: dict[Any, int] = field(default_factory=dict)
+
+    def dispatch(self, state: TrainState) -> Dispatch:
+        """Returns what runs the steps on states like this one: the same for the same structure."""
+        return _known(self._dispatches, kind(state), self._new_dispatch, state)
+
+    def steps_together(self, state: TrainState, batch: Batch) -> int:
+        """Returns how many steps on batches like this one should be one dispatch."""
+        if self.eager:
+            return 1
+        return _known(self._together, kind(batch), self._decided, state, batch)
+
+    def _new_dispatch(self, state: TrainState) -> Dispatch:
+        form = Form(state, largest=-1) if self.eager else Form(state)
+        return Dispatch(form, self.step, self.apply, self.layout, eager=self.eager)
+
+    def _decided(self, state: TrainState, batch: Batch) -> int:
+        layout = self.layout  # places belong to what was traced, and a step is traced only once
+        given = layout.specs_of_state(specs(state)), layout.specs_of_batch(specs(batch))
+        traced = self.step.trace(*given)  # type: ignore[attr-defined]
+        return steps_together(traced.jaxpr, batch, self.layout.platform)
+
+
+def _known(known: dict[Any, Any], key: Any, make: Callable[..., Any], *args: Any) -> Any:
+    if key not in known:
+        known[key] = make(*args)
+    return known[key]
 
 
 def _start(shape: StepShape, params: Arrays) -> dict[str, Any]:
     pending = {PENDING: no_gradients(params)} if shape.accumulates else {}
     return {**start_additions(shape.additions, params), **pending}
-
-
-def _one_after_another(
-    step: Callable[..., Any],
-    apply: Callable[[TrainState], TrainState] | None,
-    state: TrainState,
-    batches: Sequence[Batch],
-    are_last: Any,
-) -> tuple[TrainState, Packed]:
-    """Does several steps in one dispatch; returns the state, and the logs of the last one."""
-
-    def one(state: TrainState, given: tuple[Batch, jax.Array]) -> tuple[TrainState, Packed]:
-        state, logs = step(state, given[0])
-        if apply is not None:
-            state = jax.lax.cond(given[1], apply, lambda state: state, state)
-        return state, logs
-
-    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *batches)
-    state, logs = jax.lax.scan(one, state, (stacked, are_last))
-    return state, jax.tree.map(lambda array: array[-1], logs)
 
 
 def in_precision(precision: DTypePolicy | None, function: Callable[..., Any]) -> Callable[..., Any]:

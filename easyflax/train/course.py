@@ -6,16 +6,16 @@ metrics and of the callbacks, leaves out the batches that were done, and compute
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 
-from easyflax.data import Batch
 from easyflax.train.callback import Callback
 from easyflax.train.callback_list import CallbackList
+from easyflax.train.feed import Feed, feed_of
+from easyflax.train.grouping import Grouping
 from easyflax.train.packing import Packed
 from easyflax.train.plan import Plan
 from easyflax.train.session import Session
@@ -62,23 +62,21 @@ class Course:
 
     # -- as the loop goes
 
-    def begin_epoch(self, epoch: int) -> Generator[Batch, None, None]:
-        """Begins an epoch, and returns its batches that are not done."""
+    def begin_epoch(self, epoch: int, how: Grouping) -> Feed:
+        """Begins an epoch, and returns its batches that are not done, grouped."""
         plan, goes_on = self._plan, self._waiting is not None
         done = self.batches if goes_on else 0
         left = None if plan.known_steps is None else plan.known_steps - done
         self._session.begin_epoch(plan.batches_an_update(epoch), left)
         self.epoch, self.batches = epoch, done
-        if not goes_on:
+        steps = plan.steps_per_epoch
+        if goes_on:
+            self._take_up()
+        else:
             self.logs = {}
-            return plan.source.epoch(epoch, plan.steps_per_epoch)
-        self._take_up()
-        if plan.source.state() is not None:  # the source stands where it was left
-            return plan.source.epoch(epoch, left if plan.steps_per_epoch is not None else None)
-        batches = plan.source.epoch(epoch, plan.steps_per_epoch)
-        for _ in itertools.islice(batches, done):
-            pass
-        return batches
+        if goes_on and plan.source.state() is not None:  # the source stands where it was left
+            done, steps = 0, left if steps is not None else None
+        return feed_of(plan.source, epoch, steps, how, done=done)
 
     def add(self, batches: int, logs: Packed) -> None:
         """Notes that steps were done."""

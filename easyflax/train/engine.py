@@ -20,6 +20,7 @@ from easyflax.train.additions import StepShape
 from easyflax.train.binding import Binding
 from easyflax.train.carry_over import carry_over
 from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.dispatch import Form
 from easyflax.train.nested_optimizer import nest
 from easyflax.train.session import Session
 from easyflax.train.specs import specs
@@ -97,8 +98,9 @@ class Engine:
             state = self._state_specs(binding, steps, shape)
         else:
             state = specs(self.session.state)
-        state, batch = self.layout.specs_of_state(state), self.layout.specs_of_batch(specs(batch))
-        return steps.training(shape).step.lower(state, batch)
+        dispatch = steps.training(shape).dispatch(state)
+        packed = self.layout.specs_of_state(jax.eval_shape(dispatch.form.pack, state))
+        return dispatch.step.lower(packed, self.layout.specs_of_batch(specs(batch)))
 
     def _state_specs(self, binding: Binding, steps: CompiledSteps, shape: StepShape) -> TrainState:
         """Returns the shapes and dtypes of the state that a session would begin with."""
@@ -193,8 +195,10 @@ class Engine:
 
     def _new_opt_state(self, binding: Binding) -> Any:
         params = self.layout.put_state(binding.arrays()[0])
-        init = self.layout.jit(nest(self.optimizer.transformation, binding).init)
-        return self.layout.copy_to_devices(init(params))
+        init = nest(self.optimizer.transformation, binding).init
+        form = Form(jax.eval_shape(init, params))
+        packed = self.layout.jit(lambda params: form.pack(init(params)))(params)
+        return form.unpack_on_host(packed, self.layout)
 
 
 def _check_trains(binding: Binding) -> None:

@@ -7,18 +7,18 @@ computes, on any platform and without a profiler.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from easyflax.distribution import DataParallel
-from easyflax.train.compiled_steps import TrainingSteps
+from easyflax.train.dispatch import Dispatch
 
-__all__ = ["hollow", "hollow_training"]
+__all__ = ["hollow", "hollow_dispatch"]
 
 
 def hollow(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,14 +53,16 @@ def hollow(function: Callable[..., Any]) -> Callable[..., Any]:
     return same
 
 
-def hollow_training(training: TrainingSteps, layout: DataParallel) -> TrainingSteps:
-    """Returns training steps that hand over what others do, and compute nothing."""
+def hollow_dispatch(dispatch: Dispatch, layout: DataParallel) -> Dispatch:
+    """Returns what hands over the same arrays as another dispatch, and computes nothing."""
 
     def twin(step: Callable[..., Any]) -> Callable[..., Any]:
         return layout.jit(hollow(step), donate_argnums=(0,))
 
-    apply = None if training.apply is None else twin(training.apply)
-    return replace(training, step=twin(training.step), many=twin(training.many), apply=apply)
+    same = copy.copy(dispatch)
+    same.step, same.many = twin(dispatch.step), twin(dispatch.many)
+    same.apply = None if dispatch.apply is None else twin(dispatch.apply)
+    return same
 
 
 def _nothing(arguments: Any) -> jax.Array:

@@ -1,6 +1,6 @@
-"""The loops over batches: training, evaluation and prediction.
+"""The loop of training.
 
-They call hooks, and do not wait for the device themselves except once an epoch, when its logs are read.
+It calls hooks, and does not wait for the device itself except once an epoch, when its logs are read.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from contextlib import closing
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from easyflax.data import Batch, Source, batch_rows, pad_batch
+from easyflax.data import Batch
 from easyflax.errors import NonFiniteLossError
 from easyflax.train.callback_list import CallbackList
 from easyflax.train.compiled_steps import CompiledSteps
-from easyflax.train.in_flight import InFlight
+from easyflax.train.grouping import Grouping, grouping
+from easyflax.train.inference_loop import run_evaluation
 from easyflax.train.interrupts import Interrupts
 from easyflax.train.logs import BatchLogs, in_keras_order
 from easyflax.train.packing import Packed
 from easyflax.train.plan import Plan, Validation
-from easyflax.train.session import Live, Session
+from easyflax.train.session import Session
 from easyflax.train.state import Counters
 
 
@@ -52,11 +52,19 @@ def run_epochs(
     """
     logs: dict[str, float] = {}
     course = session.course
+    how = grouping(
+        "train",
+        callbacks,
+        plan.known_steps,
+        session.steps.steps_per_execution,
+        lambda: session.steps_together(plan.source.first_batch()),
+    )
     if course.is_resumed and should_stop():  # the run that goes on here had come to its end
         return logs
     for epoch in range(course.epoch, plan.epochs):
         callbacks.on_epoch_begin(epoch)
-        logs = in_keras_order(_train_one_epoch(session, plan, epoch, callbacks, should_stop, interrupts))
+        epoch_logs = _train_one_epoch(session, plan, epoch, how, callbacks, should_stop, interrupts)
+        logs = in_keras_order(epoch_logs)
         if plan.validation and validation_steps and plan.validation.is_due(epoch):
             logs |= _validate(session, plan.validation, validation_steps, callbacks, interrupts)
         session.show()
@@ -90,6 +98,7 @@ def _train_one_epoch(
     session: Session,
     plan: Plan,
     epoch: int,
+    how: Grouping,
     callbacks: CallbackList,
     should_stop: Callable[[], bool],
     interrupts: Interrupts,
@@ -97,7 +106,7 @@ def _train_one_epoch(
     course = session.course
     if epoch > plan.initial_epoch:
         session.check_unchanged()
-    left = course.begin_epoch(epoch)
+    feed = course.begin_epoch(epoch, how)
     first_step = session.steps_done - course.batches
 
     def check(values: dict[str, Any]) -> None:
@@ -109,10 +118,10 @@ def _train_one_epoch(
     def logs_of(packed: Packed) -> BatchLogs:
         return BatchLogs(packed, session.steps.log_packing("train"), check)
 
-    with closing(left):
-        for batches in _several(left, session.steps.steps_per_execution):
+    with closing(feed):
+        while parts := feed.next(how.most(course.batches, callbacks)):
             callbacks.on_train_batch_begin(course.batches)
-            course.add(len(batches), session.train(batches))
+            course.add(sum(map(len, parts)), session.train(parts))
             callbacks.on_train_batch_end(course.batches - 1, logs_of(course.logs))
             interrupts.check()
             if should_stop():
@@ -173,111 +182,3 @@ def check_finite(counters: Counters, *, first_step: int, epoch: int, plan: Plan)
         f"and infinity in x and y (np.isfinite), scale the inputs, lower the learning rate, or clip the "
         "gradients. callbacks.NaNHunt() tells the layer; compile(raises_nonfinite=False) trains on."
     )
-
-
-def run_evaluation(
-    live: Live,
-    source: Source,
-    num_steps: int | None,
-    steps: CompiledSteps,
-    callbacks: CallbackList,
-    interrupts: Interrupts,
-) -> dict[str, Any]:
-    """Returns loss and metrics over one pass of `source`, exact for any number of rows.
-
-    Args:
-        live: holds the arrays of the model; asked before each step, since hooks may change weights.
-        source: the batches.
-        num_steps: how many of them, None for all.
-        steps: what to run.
-        callbacks: whose test hooks are called.
-        interrupts: asked after each step.
-    """
-    callbacks.on_test_begin()
-    in_flight, done = InFlight(live.layout), 0
-    packed: Packed = {}
-    changed, metrics = steps.reset(*live.arrays())
-    live.change(changed)
-    rows = padded_rows(source, live.layout.num_devices) if steps.objective.row_wise else None
-    with closing(source.epoch(0, num_steps)) as running:
-        for batches in _several(running, steps.steps_per_execution):
-            callbacks.on_test_batch_begin(done)
-            for batch in batches:
-                batch = batch if rows is None else pad_batch(batch, rows)
-                placed = live.put("evaluate", batch)
-                changed, metrics, packed = steps.evaluate(*live.arrays(), metrics, placed)
-                live.change(changed)
-                in_flight.add(packed)
-            done += len(batches)
-            callbacks.on_test_batch_end(done - 1, BatchLogs(packed, steps.log_packing("evaluate")))
-            interrupts.check()
-    if not done:
-        raise ValueError("evaluate: the data gave no batch, expected at least one. Check how they are made.")
-    steps.objective.scores.store(live.layout.bring_home(metrics))
-    results = in_keras_order(BatchLogs(packed, steps.log_packing("evaluate")).fetch())
-    callbacks.on_test_end(results)
-    return results
-
-
-def run_prediction(
-    live: Live,
-    source: Source,
-    num_steps: int | None,
-    predict: Callable[..., Any],
-    callbacks: CallbackList,
-    interrupts: Interrupts,
-    *,
-    pads: bool,
-    steps_per_execution: int = 1,
-) -> Any:
-    """Returns the outputs for all rows of `source`, in order.
-
-    They are NumPy arrays in the nesting that the model returns.
-
-    Args:
-        live: holds the arrays of the model; asked before each step, since hooks may change weights.
-        source: the batches.
-        num_steps: how many of them, None for all.
-        predict: the jitted `predict_step`.
-        callbacks: whose predict hooks are called.
-        interrupts: asked after each step.
-        pads: whether the last batch may be filled up to the shape of the others.
-        steps_per_execution: batches for which the hooks are called once.
-    """
-    callbacks.on_predict_begin()
-    collected: list[Any] = []
-    running: Any = None  # the newest step computes while the one before it is copied to the host
-    rows = padded_rows(source, live.layout.num_devices) if pads else None
-    done = 0
-    with closing(source.epoch(0, num_steps)) as reading:
-        for batches in _several(reading, steps_per_execution):
-            callbacks.on_predict_batch_begin(done)
-            found: list[Any] = []
-            for batch in batches:
-                padded = batch if rows is None else pad_batch(batch, rows)
-                outputs, changed = predict(*live.arrays(), live.put("predict", padded).x)
-                live.change(changed)
-                found.append(outputs if rows is None else _first_rows(outputs, batch_rows(batch)))
-            outputs = (
-                found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
-            )
-            if done:
-                collected.append(jax.device_get(running))
-            done, running = done + len(batches), outputs
-            callbacks.on_predict_batch_end(done - 1, {"outputs": outputs})
-            interrupts.check()
-    if not done:
-        raise ValueError("predict: the data gave no batch, expected at least one. Check how they are made.")
-    collected.append(jax.device_get(running))
-    callbacks.on_predict_end()
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *collected)
-
-
-def padded_rows(source: Source, num_devices: int) -> int:
-    """Returns how many rows every batch of an evaluation has: a multiple of the number of devices."""
-    rows = source.batch_size if source.num_rows is None else min(source.batch_size, source.num_rows)
-    return -(-rows // num_devices) * num_devices
-
-
-def _first_rows(outputs: Any, rows: int) -> Any:
-    return jax.tree.map(lambda array: array if array.shape[0] == rows else array[:rows], outputs)

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Packed = dict[str, Any]  # from dtype to vector
 
@@ -44,6 +45,14 @@ class Packing:
         leaves = list(zip(self._dtypes, jax.tree.leaves(tree), strict=True))
         return {
             dtype: jnp.concatenate([jnp.ravel(leaf).astype(dtype) for kind, leaf in leaves if kind == dtype])
+            for dtype in sorted(set(self._dtypes))
+        }
+
+    def pack_on_host(self, tree: Any) -> Packed:
+        """Returns the same of NumPy arrays, as NumPy arrays."""
+        leaves = list(zip(self._dtypes, jax.tree.leaves(tree), strict=True))
+        return {
+            dtype: np.concatenate([np.ravel(leaf) for kind, leaf in leaves if kind == dtype]).astype(dtype)
             for dtype in sorted(set(self._dtypes))
         }
 

@@ -24,7 +24,9 @@ from easyflax.train.accumulation import PENDING, Group
 from easyflax.train.additions import StepShape
 from easyflax.train.batch_shapes import BatchShapes
 from easyflax.train.binding import Arrays, Binding, Loan
-from easyflax.train.compiled_steps import CompiledSteps, TrainingSteps
+from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.dispatch import Dispatch, Form, PackedState
+from easyflax.train.feed import Part
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
 from easyflax.train.state import TrainState
@@ -54,8 +56,8 @@ class Live(Protocol):
         """Replaces some of the other variables."""
         ...
 
-    def put(self, step: str, batch: Batch) -> Batch:
-        """Puts a batch on the devices for `"evaluate"` or `"predict"`."""
+    def put(self, step: str, part: Part) -> Batch:
+        """Puts a batch, or several that are stacked, on the devices for `"evaluate"` or `"predict"`."""
         ...
 
 
@@ -91,10 +93,9 @@ class Resting:
             params, other = self._placed
             self._placed = params, {**other, **changed}
 
-    def put(self, step: str, batch: Batch) -> Batch:
-        """Puts a batch on the devices for `"evaluate"` or `"predict"`."""
-        self.shapes.note(step, batch)
-        return self.layout.put_batch(batch)
+    def put(self, step: str, part: Part) -> Batch:
+        """Puts a batch, or several that are stacked, on the devices for `"evaluate"` or `"predict"`."""
+        return _put(self, step, part)
 
     def close(self) -> None:
         """Gives the user's variables what was changed."""
@@ -122,10 +123,10 @@ class Session:
         updates: of the parameters so far.
 
     Attributes:
-        state: the train state after the newest step; its arrays die with the next one.
         steps_done: as in `state.counters`, known without asking the device.
         updates_done: updates of the parameters; fewer where several batches make one.
         steps: what runs.
+        dispatch: what takes the steps to the devices.
         shapes: of the batches.
         course: where the fit is; set by it.
     """
@@ -142,11 +143,15 @@ class Session:
         step: int,
         updates: int,
     ):
-        params, other = layout.copy_to_devices(binding.arrays())
+        params, other = _owned(binding.arrays(), layout)
         counters = steps.start_counters(np.int32(step))
         self._training = steps.training(shape)
         additions = layout.copy_to_devices(self._training.start(params)) if shape != StepShape() else {}
-        self.state = TrainState(params, other, opt_state, steps.fresh_metrics(), counters, additions)
+        self._packed: PackedState | None = None  # the newest state, where it has travelled since it was set
+        self._state: TrainState | None = TrainState(
+            params, other, opt_state, steps.fresh_metrics(), counters, additions
+        )
+        self.dispatch: Dispatch = self._training.dispatch(self._state)
         self._group = Group()
         self.steps_done = step
         self.updates_done = updates
@@ -157,6 +162,23 @@ class Session:
         self._in_flight = InFlight(layout)
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
+
+    @property
+    def state(self) -> TrainState:
+        """The train state after the newest step; its arrays die with the next one."""
+        state = self._state
+        if state is None:
+            assert self._packed is not None  # one of the two is there
+            state = self._state = self.dispatch.form.unpack_on_host(self._packed, self.layout)
+        return state
+
+    @state.setter
+    def state(self, state: TrainState) -> None:
+        self._state, self._packed = state, None
+
+    def steps_together(self, batch: Batch) -> int:
+        """Returns how many steps on batches like this one should be one dispatch."""
+        return self._training.steps_together(self.state, batch)
 
     def begin_epoch(self, batches_an_update: int = 1, num_batches: int | None = None) -> None:
         """Empties the accumulators.
@@ -172,9 +194,9 @@ class Session:
 
     def end_epoch(self) -> None:
         """Applies the gradients of a group of batches that the end of the epoch left incomplete."""
-        if self._training.apply is not None and self._group.is_open:
+        if self.dispatch.apply is not None and self._group.is_open:
             self.arrays()
-            self.state = self._training.apply(self.state)
+            self._go_on_with(self.dispatch.apply(self._pack()))
             self.updates_done += 1
             self._group.close()
 
@@ -191,47 +213,60 @@ class Session:
         if self.binding.mirrors and self._loan.is_out:
             self._loan.fetch()
 
-    def train(self, batches: Sequence[Batch]) -> Packed:
+    def train(self, parts: Sequence[Part]) -> Packed:
         """Does a step with each batch; returns, without waiting, the packed logs that the last one leaves."""
         self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
-        placed = [self.put("fit", batch) for batch in batches]
-        are_last = [self._group.add() for _ in placed]
         logs: Packed = {}
-        if self.steps.are_one_dispatch(placed):
-            self.state, logs = self._training.many(self.state, placed, np.array(are_last))
-            self._in_flight.add(logs)
-        else:
-            for batch, is_last in zip(placed, are_last, strict=True):
-                self.state, logs = self._training.step(self.state, batch)
-                if is_last and self._training.apply is not None:
-                    self.state = self._training.apply(self.state)
-                self._in_flight.add(logs)
+        for part in parts:
+            logs = self._train_part(part)
         if not self._loan.is_out:  # while it was traced, the step looked at variables of the user's module
             self._loan.lend()
-        self.steps_done += len(placed)
-        self.updates_done += len(placed) if self._training.apply is None else sum(are_last)
         return logs
 
     @contextmanager
-    def running(self, training: TrainingSteps) -> Iterator[None]:
-        """Has other training steps run in the block, on the same state."""
-        own, self._training = self._training, training
+    def running(self, dispatch: Dispatch) -> Iterator[None]:
+        """Has other steps run in the block, on the same state."""
+        own, self.dispatch = self.dispatch, dispatch
         try:
             yield
         finally:
-            self._training = own
+            self.dispatch = own
 
-    @property
-    def training(self) -> TrainingSteps:
-        """The training steps that run."""
-        return self._training
+    def _train_part(self, part: Part) -> Packed:
+        are_last = [self._group.add() for _ in range(len(part))]
+        length = jax.tree.leaves(part.batches)[0].shape[0]
+        if part.count and self.dispatch.takes(part.count, length):
+            batches = self.put("fit", part)
+            flags = np.array(are_last + [False] * (length - part.count))
+            packed, logs = self.dispatch.many(self._pack(), batches, np.int32(part.count), flags)
+            self._go_on_with(packed)
+            self._in_flight.add(logs)
+        else:
+            for index, is_last in enumerate(are_last):
+                packed, logs = self.dispatch.step(self._pack(), self.put("fit", Part(part.at(index))))
+                self._go_on_with(packed)
+                if is_last and self.dispatch.apply is not None:
+                    self._go_on_with(self.dispatch.apply(packed))
+                self._in_flight.add(logs)
+        self.steps_done += len(part)
+        self.updates_done += len(part) if self.dispatch.apply is None else sum(are_last)
+        return logs
 
-    def put(self, step: str, batch: Batch) -> Batch:
-        """Puts a batch on the devices for `"fit"`, `"evaluate"` or `"predict"`."""
-        self.shapes.note(step, batch)
-        return self.layout.put_batch(batch)
+    def _pack(self) -> PackedState:
+        """Returns the state for a step, which deletes it."""
+        if self._packed is None:
+            self._packed = self.dispatch.form.pack_on_host(self.state, self.layout)
+        return self._packed
+
+    def _go_on_with(self, packed: PackedState) -> None:
+        """Takes the state that a step returned."""
+        self._packed, self._state = packed, None
+
+    def put(self, step: str, part: Part) -> Batch:
+        """Puts a batch, or several that are stacked, on the devices for a step."""
+        return _put(self, step, part)
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the live params and other variables, on the devices; the next step deletes them."""
@@ -308,6 +343,18 @@ class Session:
             params = {name: changed.get(name, value) for name, value in self.state.params.items()}
             other = {name: changed.get(name, value) for name, value in self.state.other.items()}
             self.state = replace(self.state, params=params, other=other)
+
+
+def _owned(arrays: Any, layout: DataParallel) -> Any:
+    """Returns arrays of the user's, copied where steps would delete them: the small ones travel as others."""
+    form = Form(arrays)
+    small, apart = form.split(arrays)
+    return form.join(small, layout.copy_to_devices(apart) if apart else [])
+
+
+def _put(live: Live, step: str, part: Part) -> Batch:
+    live.shapes.note(step, part.at(0))
+    return live.layout.put_batches(part.batches) if part.count else live.layout.put_batch(part.batches)
 
 
 def _known(name: str, additions: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["naming", "shapes", "specs"]
+__all__ = ["kind", "naming", "num_bytes", "shapes", "specs"]
 
 
 def specs(tree: Any) -> Any:
@@ -20,6 +21,17 @@ def specs(tree: Any) -> Any:
 def _on_device(dtype: Any) -> Any:
     is_key = jnp.issubdtype(dtype, jax.dtypes.extended)
     return dtype if is_key else jax.dtypes.canonicalize_dtype(dtype)
+
+
+def kind(tree: Any) -> Any:
+    """Returns the nesting, shapes and dtypes of `tree`: what a jitted function is compiled for."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def num_bytes(tree: Any) -> int:
+    """Returns how many bytes the arrays of `tree` take on the device."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(specs(tree)))
 
 
 def shapes(tree: Any) -> Any:

@@ -233,6 +233,18 @@ def test_training_after_it_is_what_it_would_have_been():
     assert_equal(*(plain(model.get_state()) for model in models))
 
 
+def test_what_is_found_is_of_the_groups_that_steps_go_in():
+    class EachBatch(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    assert a_dense(steps_per_execution=3).profile(X, Y, batch_size=2, steps=3).steps_per_dispatch == 3
+    profile = a_dense().profile(X, Y, batch_size=2, steps=3)
+    assert profile.steps_per_dispatch > 1
+    assert f"hand over {profile.steps_per_dispatch} steps at a time" in str(profile)
+    assert a_dense().profile(X, Y, batch_size=2, steps=3, callbacks=EachBatch()).steps_per_dispatch == 1
+
+
 def test_what_ends_in_an_error_leaves_the_model_as_it_was():
     class Raises(Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -266,9 +278,9 @@ def test_an_iterator_is_read_no_further_than_steps_ask_for():
             taken.append(number)
             yield X[:4], Y[:4]
 
-    profile = a_dense().profile(batches(), steps=3)
+    profile = a_dense(steps_per_execution=2).profile(batches(), steps=4)
     assert profile.fit_seconds is not None
-    assert len(taken) <= 2 * 3
+    assert len(taken) <= 2 * 4 + 2  # two are read ahead
 
 
 def test_data_that_end_are_told_apart_from_a_fit():
@@ -362,7 +374,7 @@ def test_a_busy_device_is_bound_by_what_it_comes_near_to(device, flops, read, bo
 def test_what_caches_hold_does_not_wait_for_memory():
     small = a_profile(device=1.0, costs=StepCosts(2e9, 100e9), memory=StepMemory(2**20, 0, 2**20))
     assert small.bound == "operations"
-    assert "500 % of the 18.6 GiB/s measured: from caches" in str(small)
+    assert "500 % of the 18.6 GiB/s measured; much of it in" in str(small)
 
 
 def test_derived_numbers_follow_from_the_measured_ones():

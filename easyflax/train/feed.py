@@ -1,0 +1,201 @@
+"""The batches of an epoch, in the groups in which they go to the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from easyflax.data import Batch, Source
+from easyflax.train.grouping import Grouping
+
+__all__ = ["Feed", "Part", "feed_of", "single", "stacked"]
+
+PATIENCE = 0.02  # seconds that a group may wait for further batches of a stream
+
+
+@dataclass(frozen=True)
+class Part:
+    """Batches of one shape, one after the other.
+
+    Attributes:
+        batches: a batch; or several, every array `(number, rows, ...)`.
+        count: how many of them are meant, the first ones; 0 for a batch by itself.
+    """
+
+    batches: Batch
+    count: int = 0
+
+    def __len__(self) -> int:
+        return self.count or 1
+
+    def at(self, index: int) -> Batch:
+        """Returns one of them."""
+        return jax.tree.map(lambda array: array[index], self.batches) if self.count else self.batches
+
+
+def single(batch: Batch) -> list[Part]:
+    """Returns a group of one batch."""
+    return [Part(batch)]
+
+
+class Feed(Protocol):
+    """The batches of an epoch."""
+
+    def next(self, most: int) -> list[Part]:
+        """Returns the next batches, `most` or fewer; none at the end."""
+        ...
+
+    def close(self) -> None:
+        """Ends the reading."""
+        ...
+
+
+def feed_of(source: Source, epoch: int, steps: int | None, how: Grouping, *, done: int = 0) -> Feed:
+    """Returns the batches of an epoch.
+
+    Args:
+        source: the data.
+        epoch: its number.
+        steps: see `Source.epoch`.
+        how: how they are grouped.
+        done: batches of the epoch to leave out.
+    """
+    rows_of_epoch = getattr(source, "rows_of_epoch", None)
+    if rows_of_epoch is not None:
+        return RowFeed(rows_of_epoch(epoch, steps), done, how)
+    batches = source.epoch(epoch, steps)
+    for _ in range(done):
+        next(batches, None)
+    return StreamFeed(batches, how)
+
+
+class RowFeed:
+    """Groups of batches of numbered rows, each read at once.
+
+    Args:
+        rows: the rows of the epoch.
+        first: the batch to begin with.
+        how: see `feed_of`.
+    """
+
+    def __init__(self, rows: Any, first: int, how: Grouping):
+        self._rows = rows
+        self._next = first
+        self._how = how
+
+    def next(self, most: int) -> list[Part]:
+        """Returns the next batches, `most` or fewer; none at the end."""
+        end = self._next + most
+        if self._rows.num_batches is not None:
+            end = min(end, self._rows.num_batches)
+        parts = []
+        while self._next < end:
+            count = self._full_batches(end) if self._how.is_looped else 0
+            if count:
+                parts.append(Part(_filled_up(self._rows.take(self._next, count), self._how.length), count))
+            else:
+                parts.append(Part(self._rows.batch(self._next)))
+            self._next += max(count, 1)
+        return parts
+
+    def close(self) -> None:
+        """Does nothing: nothing is read ahead."""
+
+    def _full_batches(self, end: int) -> int:
+        count = 0
+        while self._next + count < end and self._rows.is_full(self._next + count):
+            count += 1
+        return count
+
+
+class StreamFeed:
+    """Groups of batches that come one after the other; those of the first one's shape are stacked.
+
+    Args:
+        batches: the batches.
+        how: see `feed_of`.
+    """
+
+    def __init__(self, batches: Generator[Batch, None, None], how: Grouping):
+        self._batches = batches
+        self._how = how
+        self._shapes: Any = None
+
+    def next(self, most: int) -> list[Part]:
+        """Returns the next batches, `most` or fewer; none at the end."""
+        if not self._how.is_looped:
+            batch = next(self._batches, None)
+            return [] if batch is None else single(batch)
+        return [part for run in self._runs(self._read(most)) for part in self._parts(run)]
+
+    def close(self) -> None:
+        """Ends the reading."""
+        self._batches.close()
+
+    def _read(self, most: int) -> list[Batch]:
+        read: list[Batch] = []
+        until = time.perf_counter() + PATIENCE
+        while len(read) < most and (batch := next(self._batches, None)) is not None:
+            read.append(batch)
+            if not self._how.is_fixed and time.perf_counter() > until:
+                break
+        return read
+
+    def _runs(self, batches: Sequence[Batch]) -> Iterator[tuple[bool, list[Batch]]]:
+        """Yields batches that come together, and whether they are of the first batch's shape."""
+        run: list[Batch] = []
+        for batch in batches:
+            shapes = _shapes(batch)
+            self._shapes = self._shapes or shapes
+            if shapes == self._shapes:
+                run.append(batch)
+                continue
+            if run:
+                yield True, run
+            yield False, [batch]
+            run = []
+        if run:
+            yield True, run
+
+    def _parts(self, run: tuple[bool, list[Batch]]) -> list[Part]:
+        is_usual, batches = run
+        if not is_usual:
+            return single(batches[0])
+        return [Part(stacked(batches, self._how.length), len(batches))]
+
+
+def stacked(batches: Sequence[Batch], length: int) -> Batch:
+    """Returns batches of one shape with every array `(length, rows, ...)`; what is left over repeats some."""
+    filled = [*batches, *([batches[-1]] * (length - len(batches)))]
+    return jax.tree.map(lambda *arrays: _stack(arrays), *filled)
+
+
+def _stack(arrays: Sequence[Any]) -> Any:
+    are_on_device = any(isinstance(array, jax.Array) for array in arrays)
+    return jnp.stack(arrays) if are_on_device else np.stack(arrays)
+
+
+def _filled_up(batches: Batch, length: int) -> Batch:
+    """Returns stacked batches with room for `length` of them."""
+
+    def filled(array: Any) -> Any:
+        if array.shape[0] == length:
+            return array
+        if isinstance(array, jax.Array):
+            return jnp.concatenate([array, jnp.repeat(array[-1:], length - array.shape[0], axis=0)])
+        whole = np.zeros((length, *array.shape[1:]), array.dtype)
+        whole[: array.shape[0]] = array
+        return whole
+
+    return jax.tree.map(filled, batches)
+
+
+def _shapes(batch: Batch) -> Any:
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, [leaf.shape for leaf in leaves]
