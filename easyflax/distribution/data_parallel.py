@@ -127,6 +127,10 @@ class DataParallel:
             return jax.jit(function, donate_argnums=donate_argnums)
         return jax.jit(function, donate_argnums=donate_argnums, out_shardings=self.replicated)
 
+    def computing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `function` as it is to be traced, with the parameters of modules where they are needed."""
+        return function
+
     @functools.cached_property
     def _copy(self) -> Callable[[Any], Any]:
         return self.jit(_copy)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from easyflax.distribution.data_parallel import DataParallel
+from easyflax.nnx.core.variables import reading_params_through
 
 __all__ = ["FSDP"]
 
@@ -22,7 +23,8 @@ class FSDP(DataParallel):
         model.compile("adam", "mse", distribution=ef.distribution.FSDP())
 
     Parameters, the optimizer's state, gradients and averages lie in equal parts on all devices, which gather
-    those of a layer when they compute it. Each array that has at least `min_size` bytes is split along its
+    the parameters of a layer when they compute it; `compile(remat="full")` does that anew for the gradient,
+    instead of keeping them. Each array that has at least `min_size` bytes is split along its
     longest axis of those that the number of devices divides; the others, and arrays without such an axis,
     are whole on every device. Batches are split by rows, as with `DataParallel`. Results are those of one
     device, to rounding.
@@ -108,13 +110,32 @@ class FSDP(DataParallel):
         if self._is_default:
             return super().jit(function, donate_argnums=donate_argnums)
 
-        @functools.wraps(getattr(function, "func", function))  # the name of a partial is that of its function
+        computing = self.computing(function)
+
+        @functools.wraps(computing)
         def placed(*args: Any) -> Any:
             # The places of results are known when their shapes are, which is within the trace.
-            return jax.tree.map(self._constrained, function(*args))
+            return jax.tree.map(self._constrained, computing(*args))
 
         return jax.jit(placed, donate_argnums=donate_argnums)
+
+    def computing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `function` with parameters gathered where a module reads them, for use within a trace."""
+        if self._is_default:
+            return function
+
+        @functools.wraps(getattr(function, "func", function))  # the name of a partial is that of its function
+        def gathering(*args: Any) -> Any:
+            with reading_params_through(self._gathered):
+                return function(*args)
+
+        return gathering
 
     def _constrained(self, leaf: Any) -> Any:
         leaf = jnp.asarray(leaf)
         return jax.lax.with_sharding_constraint(leaf, self.sharding_of(leaf))
+
+    def _gathered(self, leaf: Any) -> Any:
+        """Returns a parameter whole, else XLA may split what is computed from it as it is split."""
+        is_split = isinstance(leaf, jax.Array) and self._axis_to_split(leaf) is not None
+        return jax.lax.with_sharding_constraint(leaf, self.replicated) if is_split else leaf

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import easyflax as ef
 from easyflax import layers, nnx
 from easyflax.callbacks import Callback, ModelCheckpoint, OrbaxCheckpoint
+from easyflax.data import Batch
 from easyflax.distribution import FSDP, DataParallel
+from easyflax.train.additions import StepShape
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(67, 64)).astype(np.float32)  # batches of 16 leave three rows
@@ -166,6 +169,18 @@ def test_a_state_of_one_device_is_split_where_it_is_set(trained):
     moments = [leaf for leaf in jax.tree.leaves(model.get_state()["opt_state"]) if leaf.shape == (64, 128)]
     assert [moment.addressable_shards[0].data.shape for moment in moments] == [(64, 16)] * 2
     assert model.evaluate(X, Y, verbose=0) == pytest.approx(one.evaluate(X, Y, verbose=0), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [_sequential, _module], ids=["sequential", "module"])
+def test_devices_gather_weights_and_nothing_that_has_rows(make):
+    model = make()
+    model.compile("adam", LOSS, distribution=FSDP(min_size=SPLIT))
+    text = model.lowered_step(Batch(X[:16], Y[:16]), StepShape()).compile().as_text()
+    results = [match[1] for match in re.finditer(r" = (\S+) all-gather(-start)?\(", text)]
+    shapes = {shape for result in results for shape in re.findall(r"f32\[([\d,]+)\]", result)}
+    assert shapes == {"64,128", "128,256"}
+    assert "all-to-all" not in text
 
 
 @pytest.mark.slow

@@ -474,14 +474,30 @@ def reading_dtype() -> Any:
     return _reading_dtype.get()
 
 
+_reading_through: ContextVar[Callable[[Any], Any] | None] = ContextVar(
+    "easyflax_reading_through", default=None
+)
+
+
+@contextmanager
+def reading_params_through(function: Callable[[Any], Any]) -> Iterator[None]:
+    """Within the block, parameters are read as what a function of arrays returns for theirs, such as arrays
+    that were gathered from several devices."""
+    token = _reading_through.set(function)
+    try:
+        yield
+    finally:
+        _reading_through.reset(token)
+
+
 class Param(Variable[A]):
     """What an optimizer changes: kernels, biases, scales, embeddings."""
 
     def _as_read(self, value: A) -> A:
-        dtype = _reading_dtype.get()
-        if dtype is None or self._metadata.get("autocast") is False:
-            return value
-        return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_half_or_single(leaf) else leaf, value)
+        dtype, through = _reading_dtype.get(), _reading_through.get()
+        if dtype is not None and self._metadata.get("autocast") is not False:
+            value = jax.tree.map(lambda leaf: leaf.astype(dtype) if is_half_or_single(leaf) else leaf, value)
+        return value if through is None else jax.tree.map(through, value)
 
 
 class BatchStat(Variable[A]):
