@@ -102,7 +102,7 @@ class CompiledSteps:
         step = in_precision(self._precision, step)
         return TrainingSteps(
             self._layout,
-            step=step if self.eager else jax.jit(step),
+            step=step if self.eager else jax.jit(self._layout.computing(step)),
             apply=partial(apply_step, objective) if shape.accumulates else None,
             start=self._layout.jit(partial(_start, shape)),
             eager=self.eager,

@@ -47,7 +47,7 @@ class InferenceSteps:
         eager: bool = False,
         replicates: bool = True,
     ):
-        self._step = step if eager else jax.jit(step)
+        self._step = step if eager else jax.jit(layout.computing(step))
         self._layout = layout
         self._keeps_all = keeps_all
         self._eager = eager

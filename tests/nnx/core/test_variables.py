@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from easyflax import nnx
-from easyflax.nnx.core.variables import give_back, is_lent, lend
+from easyflax.nnx.core.variables import (
+    give_back,
+    is_lent,
+    lend,
+    reading_params_as,
+    reading_params_through,
+)
 
 # -- the value
 
@@ -430,3 +436,18 @@ def test_an_abstract_variable_has_no_value_to_compute_with():
         model(jnp.ones(2))
     nnx.update(model, nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
     assert model(jnp.ones(2)).shape == (3,)
+
+
+def test_parameters_are_read_through_a_function_after_they_were_cast_and_stored_as_they_are():
+    param, statistic = nnx.Param(jnp.ones(2)), nnx.BatchStat(jnp.ones(2))
+    seen = []
+
+    def through(array):
+        seen.append(array.dtype)
+        return 3 * array
+
+    with reading_params_through(through), reading_params_as(jnp.bfloat16):
+        assert param[...].tolist() == param.get_value().tolist() == [3, 3]
+        assert statistic[...].tolist() == param.get_raw_value().tolist() == [1, 1]
+    assert set(seen) == {jnp.dtype("bfloat16")}
+    assert param[...].tolist() == [1, 1]
