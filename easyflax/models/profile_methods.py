@@ -70,7 +70,7 @@ class ProfileMethods(TrainedModel):
             >>> model.compile("adam", "mse")
             >>> profile = model.profile(np.ones((64, 4), "float32"), np.ones((64, 1), "float32"), steps=3)
             >>> list(profile.parts)
-            ['data', 'transfer', 'dispatch', 'device', 'callbacks']
+            ['data', 'transfer', 'dispatch', 'device', 'callbacks', 'epochs']
         """
         from easyflax.models.profiling import profile_training  # needed by few programs
 

@@ -28,6 +28,7 @@ _COLORS = {
     "dispatch": "yellow",
     "device": "blue",
     "callbacks": "magenta",
+    "epochs": "red",
 }
 
 
@@ -95,7 +96,11 @@ def _what(profile: StepProfile, part: str) -> str:
         return hand_over if profile.is_compiled else "is in the next line"
     if part == "device":
         return "compute" if profile.is_compiled else "compute in Python: nothing is compiled"
-    return {"data": "read the batch", "transfer": "bring it to the device"}[part]
+    return {
+        "data": "read the batch",
+        "transfer": "bring it to the device",
+        "epochs": "end an epoch and begin another, by step",
+    }[part]
 
 
 def _callbacks(profile: StepProfile) -> str:

@@ -80,6 +80,7 @@ def profile_training(model: Any, source: Source, callbacks: Callbacks, num_steps
         dispatch_seconds=times.dispatch,
         device_seconds=times.device,
         callbacks_seconds=sum(spent.step for spent in hooks.times().values()),
+        epochs_seconds=hooks.epochs_seconds,
         fit_seconds=fit_seconds,
         compile_seconds=times.first + (0.0 if how.is_looped else analysis.seconds),
         callbacks=hooks.times(),

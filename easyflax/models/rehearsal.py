@@ -57,7 +57,7 @@ class Rehearsal:
             logs: dict[str, float] = {}
             if self.hooks.callbacks:
                 logs = self._train(_Repeated(self.plan.source, batch), _WAITING, 1, steps)
-            if not (self.plan.source.is_exhausted or self.model.stop_training):
+            if not self.plan.source.is_exhausted:
                 logs = self._train_on_data(steps)
             self.hooks.on_train_end(logs)
         return self.hooks.seconds
@@ -90,7 +90,7 @@ class Rehearsal:
             plan,
             hooks,
             validation_steps=None,
-            should_stop=lambda: model.stop_training or hooks.done >= steps,
+            should_stop=lambda: hooks.done >= steps,  # and not when a callback finds that enough
             interrupts=self.interrupts,
         )
 
@@ -120,6 +120,13 @@ class TimedCallbacks(CallbackList):
         self._last = -1  # batch of the epoch
         self._began = 0.0
         self._times: list[float] = []
+        self._ended = 0.0
+        self._between: list[float] = []  # from the last step of an epoch to the next epoch, by step
+
+    @property
+    def epochs_seconds(self) -> float:
+        """What it takes to end an epoch and begin another, shared by its steps; 0 if there was only one."""
+        return median(self._between) if self._between else 0.0
 
     @property
     def seconds(self) -> float | None:
@@ -138,8 +145,10 @@ class TimedCallbacks(CallbackList):
         return found
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begins a window before the first step; others go on from one epoch to the next, as `fit` does."""
+        """Begins a window before the first step; others go on from one epoch to the next, as in `fit`."""
         super().on_epoch_begin(epoch, logs)
+        if self.done > self.before:
+            self._between.append((time.perf_counter() - self._ended) / (self._last + 1))
         self._last = -1
         if not self.done:
             self._in_window, self._began = 0, time.perf_counter()
@@ -154,6 +163,7 @@ class TimedCallbacks(CallbackList):
             super().on_train_batch_end(batch, logs)
             return
         super().on_train_batch_end(batch, logs)
+        self._ended = time.perf_counter()
         self._in_window += steps
         if self._in_window >= self.window:
             _wait(logs)

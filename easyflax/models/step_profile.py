@@ -48,8 +48,8 @@ class StepProfile:
         dispatch_seconds: hands the arrays of the step over, in Python and in the runtime.
         device_seconds: computes.
         callbacks_seconds: hooks of batches, without waiting for the device.
-        fit_seconds: a step in `fit`, with all of these, and with what epochs cost where they are short; None
-            if the data ended before.
+        epochs_seconds: ends epochs and begins others, with their hooks; shared by the steps of one.
+        fit_seconds: a step in `fit`, with all of these; None if the data ended before.
         compile_seconds: traced and compiled the step, once; next to nothing where that had been done.
         callbacks: by name, what each takes.
         steps_per_dispatch: steps that go to the devices together.
@@ -72,6 +72,7 @@ class StepProfile:
     dispatch_seconds: float
     device_seconds: float
     callbacks_seconds: float
+    epochs_seconds: float
     fit_seconds: float | None
     compile_seconds: float = 0.0
     callbacks: Mapping[str, CallbackTime] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class StepProfile:
     @property
     def parts(self) -> dict[str, float]:
         """The seconds of a step by part."""
-        names = ("data", "transfer", "dispatch", "device", "callbacks")
+        names = ("data", "transfer", "dispatch", "device", "callbacks", "epochs")
         return {name: getattr(self, f"{name}_seconds") for name in names}
 
     @property
@@ -129,7 +130,7 @@ class StepProfile:
 
     @property
     def bound(self) -> str:
-        """What bounds the step: the part that takes longest, "data", "transfer", "dispatch" or "callbacks".
+        """What bounds the step: the part that takes longest, such as "data", "dispatch" or "callbacks".
 
         Where that is the device: "compute" or "memory" if it comes near what was measured of either, else
         "operations": it spends its time with many small ones; "eager" where nothing is compiled.
@@ -201,6 +202,10 @@ _ADVICE = {
     ),
     "callbacks": (
         "Bound by callbacks: {callback} takes longest. Do its work every so many batches, or in on_epoch_end."
+    ),
+    "epochs": (
+        "Bound by epochs: they are so short that ending and beginning them takes longer than their steps. "
+        "Repeat the data within an epoch, or do less in hooks of epochs."
     ),
     "eager": (
         "Bound by Python: the step is computed one operation after the other, nothing is compiled. Leave "

@@ -138,13 +138,16 @@ def test_parts_add_up_to_what_a_step_takes_where_nothing_overlaps(monkeypatch):
             now[0] += 3.0
 
         def on_epoch_begin(self, epoch, logs=None):
-            now[0] += 10.0
+            now[0] += 12.0
 
     model = compiled(Slow(nnx.Linear(3, 1, rngs=nnx.Rngs(0))), run_eagerly=True, metrics=None)
     profile = model.profile(X, Y, batch_size=4, callbacks=[Hooks()], steps=5)
-    assert list(profile.parts.values()) == [0.0, 0.0, 0.0, 2.0, 4.0]
-    assert profile.callbacks == {"Hooks": CallbackTime(4.0, 10.0)}
+    assert list(profile.parts.values()) == [0.0, 0.0, 0.0, 2.0, 4.0, 0.0]
+    assert profile.callbacks == {"Hooks": CallbackTime(4.0, 12.0)}
     assert profile.total_seconds == profile.fit_seconds == 6.0
+    short = model.profile(X, Y, batch_size=8, callbacks=[Hooks()], steps=12)  # of three steps each
+    assert list(short.parts.values()) == [0.0, 0.0, 0.0, 2.0, 4.0, 4.0]
+    assert short.total_seconds == short.fit_seconds == 10.0
 
 
 def test_eager_steps_are_said_not_to_be_compiled():
@@ -325,7 +328,7 @@ def test_bad_arguments_are_refused_before_anything_runs(arguments, message):
 # -- what it says
 
 
-def a_profile(data=0.0, transfer=0.0, dispatch=0.0, device=0.0, hooks=0.0, **changes):
+def a_profile(data=0.0, transfer=0.0, dispatch=0.0, device=0.0, hooks=0.0, epochs=0.0, **changes):
     default = {
         "model": "net",
         "rows": 32,
@@ -345,11 +348,12 @@ def a_profile(data=0.0, transfer=0.0, dispatch=0.0, device=0.0, hooks=0.0, **cha
         dispatch_seconds=dispatch,
         device_seconds=device,
         callbacks_seconds=hooks,
+        epochs_seconds=epochs,
         **{**default, **changes},
     )
 
 
-@pytest.mark.parametrize("part", ["data", "transfer", "dispatch", "callbacks"])
+@pytest.mark.parametrize("part", ["data", "transfer", "dispatch", "callbacks", "epochs"])
 def test_the_longest_part_bounds_the_step(part):
     seconds = {"hooks" if part == "callbacks" else part: 1.5}
     profile = a_profile(device=1.0, callbacks={"Sleepy": CallbackTime(1.5, 0.0)}, **seconds)
@@ -401,7 +405,7 @@ def test_the_table_has_a_line_for_each_part_and_a_verdict():
     text = str(a_profile(0.5, 0.25, 0.25, 1.0))
     assert max(map(len, text.splitlines())) <= 100
     found = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
-    assert list(found) == ["data", "transfer", "dispatch", "device", "callbacks", "together", "in"]
+    assert list(found) == ["data", "transfer", "dispatch", "device", "callbacks", "epochs", "together", "in"]
     assert all(word in found["device"] for word in ("1.00 s", "50 %", "████████", "compute"))
     assert "2.00 s" in found["in"]
     assert "16 rows a second" in found["in"]
