@@ -10,7 +10,7 @@ import numpy as np
 
 from easyflax.data.convert import leaf_name
 from easyflax.data.foreign import as_numpy
-from easyflax.data.kinds import is_a
+from easyflax.data.kinds import is_a, type_name
 
 
 def reader_of_rows(data: Any) -> Callable[[list[int]], Any] | None:
@@ -21,6 +21,8 @@ def reader_of_rows(data: Any) -> Callable[[list[int]], Any] | None:
     """
     if is_a(data, "datasets", "Dataset"):
         return data.with_format("numpy").__getitem__
+    if type_name(data) == "torch.TensorDataset":  # not a class derived from it: it indexes tensors
+        return data.__getitem__
     if is_a(data, "torch", "Dataset") and not is_a(data, "torch", "IterableDataset"):
         return lambda numbers: stack_rows([data[number] for number in numbers])
     return None

@@ -130,6 +130,27 @@ def test_rows_of_a_torch_dataset_are_batched_and_shuffled_by_seed_and_epoch():
     assert epochs[0] == _rows(as_arrays.epoch(0))
 
 
+@pytest.mark.parametrize("has_own_rows", [False, True])
+def test_rows_of_tensors_are_taken_together_if_the_dataset_does_no_more(has_own_rows):
+    data = pytest.importorskip("torch.utils.data")
+    torch = pytest.importorskip("torch")
+    asked = []
+
+    class TensorDataset(data.TensorDataset):
+        def __getitem__(self, index):
+            asked.append(index)
+            return tuple(tensor + 1 for tensor in super().__getitem__(index))
+
+    x, y = np.arange(20, dtype=np.float32).reshape(10, 2), np.arange(10)
+    kind = TensorDataset if has_own_rows else data.TensorDataset
+    source = as_source(kind(torch.tensor(x), torch.tensor(y)), shuffle=True, seed=3, batch_size=4)
+    for batch, expected in zip(source.epoch(1), as_source(x, y, shuffle=True, seed=3, batch_size=4).epoch(1)):
+        assert np.array_equal(batch.x, expected.x + has_own_rows)
+        assert np.array_equal(batch.y, expected.y + has_own_rows)
+        assert (batch.x.dtype, batch.y.dtype) == (np.float32, np.int32)
+    assert len(asked) == 10 * has_own_rows
+
+
 def test_rows_of_an_iterable_torch_dataset_are_batched():
     data = pytest.importorskip("torch.utils.data")
 
