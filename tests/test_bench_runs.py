@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,26 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent / "bench"
 FILES = "handwritten", "scanned_epoch", "easyflax_fit", "no_such_contender"
+
+
+def test_a_table_has_medians_quartiles_and_goals_judged_by_ratios_within_a_round():
+    report = runpy.run_path(str(BENCH / "report.py"))
+    goal = report["Goal"]
+    values = {"slow": [4.0, 2.0, 8.0], "fast": [1.0, 1.0, 2.0]}
+    goals = [
+        goal("fast", "at least", 4, "slow"),
+        goal("fast", "at most", 0.4),
+        goal("fast", "at most", 1, "gone"),
+    ]
+    lines = report["table"](values, "slow", "run", unit="ms", per=2, goals=goals).splitlines()
+    assert lines[0] == "| run | median ms | quartiles | speed, slow = 1 | goal |"
+    assert lines[2] == "| slow | 2,000 | 1,500 to 3,000 | 1.00 |  |"
+    assert lines[3] == (
+        "| fast | 500 | 500 to 750 | 4.00 | at least 4 of slow, speed: 4.00, met; "
+        "at most 0.4: 500.00, **missed**; at most 1 of gone: not measured |"
+    )
+    shares = report["table"](values, "fast", "peak", unit="s", ratio="share").splitlines()
+    assert shares[2] == "| slow | 4 | 3 to 6 | 4.00 |  |"
 
 
 @pytest.mark.slow
