@@ -22,6 +22,16 @@ def test_a_seed_decides_whatever_the_key():
     np.testing.assert_array_equal(init(KEY, (3, 4)), init(jax.random.key(9), (3, 4)))
 
 
+def test_making_weights_compiles_nothing(caplog):
+    draw = initializers.as_init("he_normal")
+    fill = [initializers.as_init(name) for name in ("zeros", "ones")]
+    draw(KEY, (2, 3), jnp.float32)
+    with jax.log_compiles():
+        for init in (draw, *fill):
+            init(KEY, (41, 43), jnp.float32)  # a shape that nobody else has
+    assert "XLA compilation" not in caplog.text
+
+
 def test_the_same_object_serves_a_layer_of_nnx():
     layer = nnx.Linear(3, 4, kernel_init=initializers.as_init(initializers.Constant(2.0)), rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(layer.kernel[...], np.full((3, 4), 2.0))
