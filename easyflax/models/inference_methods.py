@@ -173,7 +173,8 @@ class InferenceMethods(TrainedModel):
             return changed, carry, outputs
 
         def new() -> InferenceSteps:
-            return InferenceSteps(step, layout, keeps_all=True, eager=eager, replicates=False)
+            name = "prediction step"
+            return InferenceSteps(name, step, layout, keeps_all=True, eager=eager, replicates=False)
 
         key = trained.binding.graphdef, precision, layout.mesh, eager
         return self._run.predict_steps.get(key, new), pads

@@ -17,6 +17,7 @@ from easyflax.layers.precision import running_in
 from easyflax.train.accumulation import PENDING, no_gradients
 from easyflax.train.additions import StepShape, start_additions
 from easyflax.train.binding import Arrays
+from easyflax.train.compiling import telling
 from easyflax.train.dispatch import Dispatch, Form
 from easyflax.train.fusing import steps_together
 from easyflax.train.inference import InferenceSteps
@@ -72,7 +73,7 @@ class CompiledSteps:
             evaluate = self._packed("evaluate", own.evaluate)
             self._reset = own.reset if eager else layout.jit(own.reset)
         self.evaluate = InferenceSteps(
-            in_precision(precision, evaluate), layout, keeps_all=False, eager=eager
+            "evaluation step", in_precision(precision, evaluate), layout, keeps_all=False, eager=eager
         )
         self.fresh_metrics = layout.jit(objective.scores.fresh)
         self.start_counters = layout.jit(start_counters)
@@ -102,7 +103,7 @@ class CompiledSteps:
         step = in_precision(self._precision, step)
         return TrainingSteps(
             self._layout,
-            step=step if self.eager else jax.jit(self._layout.computing(step)),
+            step=step if self.eager else jax.jit(telling("train step", self._layout.computing(step))),
             apply=partial(apply_step, objective) if shape.accumulates else None,
             start=self._layout.jit(partial(_start, shape)),
             eager=self.eager,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from easyflax.data import Batch
 from easyflax.distribution import DataParallel
 from easyflax.train.binding import Arrays
+from easyflax.train.compiling import telling
 from easyflax.train.dispatch import batch_at, runs_any_number
 from easyflax.train.fusing import steps_together
 from easyflax.train.specs import kind, specs
@@ -26,6 +27,7 @@ class InferenceSteps:
     """Runs a step that does not train.
 
     Args:
+        name: what the progress calls the step.
         step: see `Step`.
         layout: the devices.
         keeps_all: whether the results of all steps are wanted, else those of the last one.
@@ -40,6 +42,7 @@ class InferenceSteps:
 
     def __init__(
         self,
+        name: str,
         step: Step,
         layout: DataParallel,
         *,
@@ -47,7 +50,7 @@ class InferenceSteps:
         eager: bool = False,
         replicates: bool = True,
     ):
-        self._step = step if eager else jax.jit(layout.computing(step))
+        self._step = step if eager else jax.jit(telling(name, layout.computing(step)))
         self._layout = layout
         self._keeps_all = keeps_all
         self._eager = eager

@@ -171,7 +171,7 @@ class Progress(Callback):
         """Shows that a step is being compiled; called while it is traced, so nothing is computed here."""
         self._compiling = step, time.perf_counter()
         if self._title:
-            self._show(f"compiling {step}")
+            self._show()
 
     def _end_compiling(self, now: float) -> None:
         """Has the time that it took shown, where that was long."""
@@ -205,7 +205,7 @@ class Progress(Callback):
         self._arrive()
         self._show(note)
 
-    def _show(self, note: str) -> None:
+    def _show(self, note: str = "") -> None:
         display = self._shown_by()
         self._next_draw = time.perf_counter() + display.seconds_between
         if self._screen is None or self._screen.is_at_line_start:
@@ -220,6 +220,8 @@ class Progress(Callback):
 
     def _moment(self, note: str = "") -> Moment:
         seconds = time.perf_counter() - self._began
+        if self._compiling is not None:
+            note = f"compiling {self._compiling[0]}"
         note = note or "; ".join(self._compiled)
         return Moment(self._title, self._done, self._total(), seconds, self._pace(), self._logs, note)
 

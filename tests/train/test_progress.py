@@ -409,3 +409,19 @@ def test_a_loop_of_the_users_own_has_a_bar_too(terminal):
     progress.on_epoch_end(0, {"loss": 0.5})
     progress.on_train_end()
     assert re.fullmatch(rf"Epoch 1/1 2/2 - {NUMBER}s - {NUMBER}s/step - loss: 0.5000", terminal.lines()[0])
+
+
+@on_terminal
+def test_fit_evaluate_and_predict_say_what_they_compile_the_first_time(terminal, monkeypatch):
+    monkeypatch.setattr("easyflax.train.progress._LONG_COMPILATION", 0.0)
+    model = Model(nnx.Linear(4, 4, rngs=nnx.Rngs(0)))
+    model.compile("sgd", "mse")
+    for _ in range(2):
+        model.fit(X, X, batch_size=4, validation_data=(X, X), verbose=1)
+        model.evaluate(X, X, batch_size=4, verbose=1)
+        model.predict(X, batch_size=4, verbose=1)
+    lines = "\n".join(terminal.lines()).replace("\n  ", " ").splitlines()  # long ones are broken
+    found = [re.findall(r"compiled (\w+ step), ", line) for line in lines]
+    assert found == [["train step", "evaluation step"], [], ["prediction step"], [], [], []]
+    for step in ("train", "evaluation", "prediction"):
+        assert f"compiling {step} step" in terminal.getvalue()
