@@ -24,7 +24,7 @@ from easyflax.train.inference import InferenceSteps
 from easyflax.train.own_steps import OwnSteps, log_packing
 from easyflax.train.packing import Packed, Packing
 from easyflax.train.specs import kind, specs
-from easyflax.train.state import TrainState, start_counters
+from easyflax.train.state import TrainState
 from easyflax.train.step import Objective, accumulate_step, apply_step, eval_step, train_step
 
 __all__ = ["CompiledSteps", "TrainingSteps", "in_precision"]
@@ -45,7 +45,6 @@ class CompiledSteps:
     Attributes:
         evaluate: `(params, other, metrics, batch) -> (changed, metrics, packed logs)`, once or several times.
         fresh_metrics: `() -> ` empty accumulators.
-        start_counters: see there.
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class CompiledSteps:
             "evaluation step", in_precision(precision, evaluate), layout, keeps_all=False, eager=eager
         )
         self.fresh_metrics = layout.jit(objective.scores.fresh)
-        self.start_counters = layout.jit(start_counters)
 
     def training(self, shape: StepShape) -> TrainingSteps:
         """Returns the training steps for what callbacks made of them: the same ones for the same shape.

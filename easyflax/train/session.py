@@ -29,7 +29,7 @@ from easyflax.train.dispatch import Dispatch, Form, PackedState
 from easyflax.train.feed import Part
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
-from easyflax.train.state import TrainState
+from easyflax.train.state import TrainState, counters_on_host
 
 if TYPE_CHECKING:  # it holds a session
     from easyflax.train.course import Course
@@ -144,7 +144,7 @@ class Session:
         updates: int,
     ):
         params, other = _owned(binding.arrays(), layout)
-        counters = steps.start_counters(np.int32(step))
+        counters = counters_on_host(step)
         self._training = steps.training(shape)
         additions = layout.copy_to_devices(self._training.start(params)) if shape != StepShape() else {}
         self._packed: PackedState | None = None  # the newest state, where it has travelled since it was set
@@ -324,7 +324,7 @@ class Session:
 
     def set_step(self, step: int) -> None:
         """Sets how many steps have been done."""
-        counters = self.steps.start_counters(np.int32(step))
+        counters = counters_on_host(step)
         self.state, self.steps_done = replace(self.state, counters=counters), step
 
     def close(self) -> Any:

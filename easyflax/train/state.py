@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from easyflax.train.packing import Packed
 
@@ -27,6 +28,11 @@ class Counters(NamedTuple):
 def start_counters(step: jax.Array) -> Counters:
     """Returns the counters of a fit that begins after `step` steps."""
     return Counters(jnp.stack([step, jnp.full_like(step, -1)]), jnp.full((), jnp.nan, jnp.float32))
+
+
+def counters_on_host(step: int) -> Counters:
+    """Returns the same as `start_counters` as NumPy arrays, for which nothing is compiled."""
+    return Counters(np.array([step, -1], np.int32), np.full((), np.nan, np.float32))  # type: ignore[arg-type]
 
 
 def count_step(counters: Counters, loss: jax.Array, is_excused: jax.Array | bool = False) -> Counters:

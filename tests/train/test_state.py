@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from easyflax.train.state import TrainState, count_step, start_counters
+from easyflax.train.state import TrainState, count_step, counters_on_host, start_counters
 
 
 def _after(losses):
@@ -28,3 +28,9 @@ def test_the_state_is_a_pytree_of_its_arrays():
     doubled = jax.tree.map(lambda x: x * 2, state)
     assert doubled.params == {"w": 2}
     assert doubled.counters.steps.tolist() == [10, -2]
+
+
+def test_counters_are_the_same_on_the_host():
+    for ours, jitted in zip(counters_on_host(5), start_counters(jnp.int32(5)), strict=True):
+        np.testing.assert_array_equal(ours, jitted)
+        assert (ours.dtype, ours.shape) == (jitted.dtype, jitted.shape)
