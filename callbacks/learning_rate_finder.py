@@ -267,7 +267,7 @@ class ReadAhead:
 def _loss_of_update(session: Session, batches: list[Batch]) -> float:
     """Returns the mean loss of the batches that make an update, after doing it."""
     session.begin_epoch(len(batches))
-    *_, packed = [session.train(single(batch)) for batch in batches]
+    *_, (packed, _) = [session.train(single(batch)) for batch in batches]
     logs = BatchLogs(packed, session.steps.log_packing("train"))
     if "loss" not in logs:
         raise ValueError(

@@ -109,10 +109,6 @@ class Timer(Callback):
         elif self.duration is not None:
             self.on_epoch_end = self._after_epoch
 
-    def next_batch_needed(self, batch: int) -> None:  # noqa: ARG002
-        """Returns None: it looks at the clock whenever it is called."""
-        return None  # noqa: RET501
-
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._before, self._began, self._ended = 0.0, time.monotonic(), None

@@ -357,7 +357,7 @@ class Trainer(InferenceMethods, ProfileMethods, StateMethods):
         _check_trains(steps)
         with compiled.engine.session_on(trained.binding, steps) as session:
             session.begin_epoch()
-            packed = session.train(single(source.first_batch()))
+            packed, _ = session.train(single(source.first_batch()))
         return self._returned(BatchLogs(packed, steps.log_packing("train")).fetch(), return_dict)
 
     # -- looking at it

@@ -116,22 +116,19 @@ class CallbackList(Callback):
             callback.validates = validates
 
     def next_needed(self, kind: str, batch: int) -> int | None:
-        """Returns after which batch hooks of batches are needed next, None for any time.
+        """Returns after which batch hooks are needed next by callbacks that say so, None for any time.
 
         Args:
             kind: "train", "test" or "predict".
             batch: the number of the batch that comes next.
         """
-        needed = [callback.next_batch_needed(batch) for callback in self._of_batches(kind)]
+        needed = [one.next_batch_needed(batch) for one in self._of_batches(kind) if not _needs_each(one)]
         known = [number for number in needed if number is not None]
         return max(min(known), batch) if known else None
 
     def need_each(self, kind: str) -> bool:
         """Says whether a callback overrides hooks of batches, and does not say when it needs them."""
-        return any(
-            getattr(callback.next_batch_needed, "__func__", None) is Callback.next_batch_needed
-            for callback in self._of_batches(kind)
-        )
+        return any(map(_needs_each, self._of_batches(kind)))
 
     def _of_batches(self, kind: str) -> list[Callback]:
         if kind not in self._heard_of_batches:
@@ -317,6 +314,10 @@ class CallbackList(Callback):
     def _overriding(self, name: str) -> list[Callback]:
         found = [callback for callback in self.callbacks if overrides(callback, name)]
         return sorted(found, key=lambda callback: callback.called_last)
+
+
+def _needs_each(callback: Callback) -> bool:
+    return getattr(callback.next_batch_needed, "__func__", None) is Callback.next_batch_needed
 
 
 def _with_logs_second(hook: Callable[..., None]) -> Callable[..., None]:

@@ -16,7 +16,7 @@ from easyflax.train.callback import Callback
 from easyflax.train.callback_list import CallbackList
 from easyflax.train.feed import Feed, feed_of
 from easyflax.train.grouping import Grouping
-from easyflax.train.packing import Packed
+from easyflax.train.packing import Packed, row
 from easyflax.train.plan import Plan
 from easyflax.train.session import Session
 
@@ -36,7 +36,6 @@ class Course:
     Attributes:
         epoch: that runs, or comes next.
         batches: done in it.
-        logs: packed, of the epoch so far; empty before its first batch.
         is_resumed: whether it goes on from where another fit was.
     """
 
@@ -51,7 +50,7 @@ class Course:
     ):
         self.epoch = plan.initial_epoch
         self.batches = 0
-        self.logs: Packed = {}
+        self._logs: tuple[Packed, int | None] = {}, None
         self.is_resumed = False
         self._session = session
         self._plan = plan
@@ -73,19 +72,25 @@ class Course:
         if goes_on:
             self._take_up()
         else:
-            self.logs = {}
+            self._logs = {}, None
         if goes_on and plan.source.state() is not None:  # the source stands where it was left
             done, steps = 0, left if steps is not None else None
         return feed_of(plan.source, epoch, steps, how, done=done)
 
-    def add(self, batches: int, logs: Packed) -> None:
-        """Notes that steps were done."""
+    def add(self, batches: int, logs: Packed, index: int | None = None) -> None:
+        """Notes that steps were done, with the packed logs of the last one, or which of several these are."""
         self.batches += batches
-        self.logs = logs
+        self._logs = logs, index
+
+    @property
+    def logs(self) -> Packed:
+        """Packed, of the epoch so far; empty before its first batch."""
+        logs, index = self._logs
+        return logs if index is None else row(logs, index)
 
     def end_epoch(self) -> None:
         """Notes that an epoch is over, with its validation."""
-        self.epoch, self.batches, self.logs = self.epoch + 1, 0, {}
+        self.epoch, self.batches, self._logs = self.epoch + 1, 0, ({}, None)
 
     # -- what is saved
 
@@ -154,7 +159,7 @@ class Course:
                 session.set_addition_state(name, structure.unflatten(leaves))
         if self.batches:
             session.set_metrics(run["metrics"])
-            self.logs = run["logs"]
+            self._logs = run["logs"], None
         if run["data"] is not None:
             self._plan.source.set_state(run["data"])
         for name, saved in run["callbacks"].items():

@@ -22,7 +22,7 @@ from easyflax.train.packing import Packed, Packing
 from easyflax.train.specs import specs
 from easyflax.train.state import TrainState
 
-__all__ = ["Dispatch", "Form", "PackedState", "batch_at", "looped", "runs_any_number"]
+__all__ = ["Dispatch", "Form", "PackedState", "batch_at", "is_small", "looped", "runs_any_number"]
 
 LARGEST_PACKED = 2**14  # bytes: packing and unpacking an array of this size takes what handing one over does
 
@@ -54,7 +54,7 @@ class Form:
 
     def __init__(self, tree: Any, largest: int = LARGEST_PACKED):
         leaves, self._structure = jax.tree.flatten(tree)
-        self._is_small = [_is_small(leaf, largest) for leaf in leaves]
+        self._is_small = [is_small(leaf, largest) for leaf in leaves]
         small = specs([leaf for leaf, is_small in zip(leaves, self._is_small) if is_small])
         self.packing = Packing(lambda: [jnp.zeros(leaf.shape, leaf.dtype) for leaf in small])
 
@@ -107,7 +107,7 @@ class Dispatch:
 
     Attributes:
         step: `(packed state, batch) -> (packed state, packed logs)`.
-        many: `(packed state, batches, count, are_last) -> (packed state, packed logs)`, see `looped`.
+        many: `(packed state, batches, count, are_last) -> (packed state, packed logs of all)`, see `looped`.
         apply: `packed state -> packed state`, or None.
     """
 
@@ -152,7 +152,7 @@ def looped(
     count: Any,
     are_last: jax.Array,
 ) -> tuple[TrainState, Packed]:
-    """Does the first `count` steps of `batches`; returns the state, and the logs of the last of them.
+    """Does the first `count` steps of `batches`; returns the state, and the logs of all, `(number, ...)`.
 
     Args:
         step: see `Dispatch`.
@@ -167,10 +167,10 @@ def looped(
         state, logs = step(carry[0], batch_at(batches, index))
         if apply is not None:
             state = jax.lax.cond(are_last[index], apply, lambda state: state, state)
-        return state, logs
+        return state, jax.tree.map(lambda all_, new: all_.at[index].set(new), carry[1], logs)
 
     logs = jax.eval_shape(lambda state: step(state, batch_at(batches, 0))[1], state)
-    none = jax.tree.map(lambda log: jnp.zeros(log.shape, log.dtype), logs)
+    none = jax.tree.map(lambda log: jnp.zeros((*are_last.shape, *log.shape), log.dtype), logs)
     return jax.lax.fori_loop(0, count, one, (state, none))
 
 
@@ -191,6 +191,7 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _is_small(leaf: Any, largest: int) -> bool:
+def is_small(leaf: Any, largest: int = LARGEST_PACKED) -> bool:
+    """Says whether an array is packed, given the bytes of the largest one that is."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
     return not is_key and leaf.size * leaf.dtype.itemsize <= largest

@@ -195,7 +195,7 @@ class Engine:
 
     def _new_opt_state(self, binding: Binding) -> Any:
         params = self.layout.put_state(binding.arrays()[0])
-        init = nest(self.optimizer.transformation, binding).init
+        init = jax.jit(nest(self.optimizer.transformation, binding).init)  # traced once for both
         form = Form(jax.eval_shape(init, params))
         packed = self.layout.jit(lambda params: form.pack(init(params)))(params)
         return form.unpack_on_host(packed, self.layout)

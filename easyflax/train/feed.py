@@ -98,7 +98,12 @@ class RowFeed:
         while self._next < end:
             count = self._full_batches(end) if self._how.is_looped else 0
             if count:
-                parts.append(Part(_filled_up(self._rows.take(self._next, count), self._how.length), count))
+                parts.append(
+                    Part(
+                        _filled_up(self._rows.take(self._next, count), self._how.length if most > 1 else 1),
+                        count,
+                    )
+                )
             else:
                 parts.append(Part(self._rows.batch(self._next)))
             self._next += max(count, 1)
@@ -126,6 +131,7 @@ class StreamFeed:
         self._batches = batches
         self._how = how
         self._shapes: Any = None
+        self._raised: BaseException | None = None  # while there were batches to be trained on before
 
     def next(self, most: int) -> list[Part]:
         """Returns the next batches, `most` or fewer; none at the end."""
@@ -141,11 +147,23 @@ class StreamFeed:
     def _read(self, most: int) -> list[Batch]:
         read: list[Batch] = []
         until = time.perf_counter() + PATIENCE
-        while len(read) < most and (batch := next(self._batches, None)) is not None:
+        while len(read) < most and (batch := self._next(is_first=not read)) is not None:
             read.append(batch)
             if not self._how.is_fixed and time.perf_counter() > until:
                 break
         return read
+
+    def _next(self, *, is_first: bool) -> Batch | None:
+        """Returns the next batch, None at the end; what the data raise is raised where it comes first."""
+        if self._raised is not None:
+            raise self._raised
+        try:
+            return next(self._batches, None)
+        except BaseException as error:
+            if is_first:
+                raise
+            self._raised = error
+            return None
 
     def _runs(self, batches: Sequence[Batch]) -> Iterator[tuple[bool, list[Batch]]]:
         """Yields batches that come together, and whether they are of the first batch's shape."""

@@ -19,12 +19,14 @@ class Grouping(NamedTuple):
         is_fixed: whether all groups but the last are that long; else they end where a callback needs its
             hooks.
         is_looped: whether steps run in a loop on the device, be it of one round.
+        calls_each: whether hooks are called for each batch of a group.
     """
 
     kind: str
     length: int
     is_fixed: bool
     is_looped: bool
+    calls_each: bool = False
 
     def most(self, batch: int, callbacks: CallbackList) -> int:
         """Returns how many batches the group may have that begins with this one."""
@@ -40,6 +42,8 @@ def grouping(
     num_batches: int | None,
     asked: int | None,
     steps_together: Callable[[], int],
+    *,
+    can_go_ahead: bool = False,
 ) -> Grouping:
     """Returns how batches are grouped; the same for equal loops.
 
@@ -52,11 +56,13 @@ def grouping(
         num_batches: of the loop, None if nobody knows.
         asked: how many batches the user wants in a group, None if that is left to us.
         steps_together: returns how many steps should be one dispatch.
+        can_go_ahead: whether steps may be done together that hooks are called for one by one.
     """
     if asked is not None:
         return Grouping(kind, asked, is_fixed=True, is_looped=asked > 1)
     longest = 1 if num_batches == 1 else steps_together()
-    length = 1 if callbacks.need_each(kind) else longest
+    calls_each = callbacks.need_each(kind)
+    length = 1 if calls_each and not can_go_ahead else longest
     if num_batches is not None:  # a power of two, so that few lengths are compiled for
         length = min(length, 2 ** (num_batches - 1).bit_length())
-    return Grouping(kind, length, is_fixed=False, is_looped=longest > 1)
+    return Grouping(kind, length, is_fixed=False, is_looped=longest > 1, calls_each=calls_each)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from easyflax.train.packing import Packed, Packing
+from easyflax.train.packing import Packed, Packing, row
 
 
 class BatchLogs(MutableMapping[str, Any]):
@@ -18,14 +18,20 @@ class BatchLogs(MutableMapping[str, Any]):
         packed: what the step left on the device.
         packing: unpacks it.
         check: called with the fetched values; raises when the loss is not finite.
+        index: of the step, where `packed` is of several, `(number, ...)`.
     """
 
     def __init__(
-        self, packed: Packed, packing: Packing, check: Callable[[dict[str, Any]], None] | None = None
+        self,
+        packed: Packed,
+        packing: Packing,
+        check: Callable[[dict[str, Any]], None] | None = None,
+        index: int | None = None,
     ):
         self._packed = packed
         self._packing = packing
         self._check = check
+        self._index = index
         self._added: dict[str, Any] = {}
         self._values: dict[str, Any] | None = None
 
@@ -54,6 +60,7 @@ class BatchLogs(MutableMapping[str, Any]):
         """Returns the logs as a dict; waits for the step."""
         if self._values is None:
             packed, added = jax.device_get((self._packed, self._added))
+            packed = packed if self._index is None else row(packed, self._index)
             unpacked = {**self._packing.unpack(packed), **added}
             values = {name: as_python(value) for name, value in unpacked.items()}
             if self._check is not None:

@@ -5,19 +5,19 @@ It calls hooks, and does not wait for the device itself except once an epoch, wh
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from easyflax.data import Batch
 from easyflax.errors import NonFiniteLossError
 from easyflax.train.callback_list import CallbackList
 from easyflax.train.compiled_steps import CompiledSteps
+from easyflax.train.feed import Feed
 from easyflax.train.grouping import Grouping, grouping
 from easyflax.train.inference_loop import run_evaluation
 from easyflax.train.interrupts import Interrupts
@@ -58,6 +58,8 @@ def run_epochs(
         plan.known_steps,
         session.steps.steps_per_execution,
         lambda: session.steps_together(plan.source.first_batch()),
+        # Of other data, the place that a hook may save is that of the last batch that was read.
+        can_go_ahead=hasattr(plan.source, "rows_of_epoch") and session.dispatch.takes(1, 2),
     )
     if course.is_resumed and should_stop():  # the run that goes on here had come to its end
         return logs
@@ -115,14 +117,15 @@ def _train_one_epoch(
             counters = jax.device_get(session.state.counters)
             check_finite(counters, first_step=first_step, epoch=epoch, plan=plan)
 
-    def logs_of(packed: Packed) -> BatchLogs:
-        return BatchLogs(packed, session.steps.log_packing("train"), check)
+    def logs_of(packed: Packed, index: int | None = None) -> BatchLogs:
+        return BatchLogs(packed, session.steps.log_packing("train"), check, index)
 
     with closing(feed):
-        while parts := feed.next(how.most(course.batches, callbacks)):
+        for number, train in _dispatches(session, feed, how, callbacks):
             callbacks.on_train_batch_begin(course.batches)
-            course.add(sum(map(len, parts)), session.train(parts))
-            callbacks.on_train_batch_end(course.batches - 1, logs_of(course.logs))
+            packed, index = train()
+            course.add(number, packed, index)
+            callbacks.on_train_batch_end(course.batches - 1, logs_of(packed, index))
             interrupts.check()
             if should_stop():
                 break
@@ -133,10 +136,20 @@ def _train_one_epoch(
     return dict(logs_of(course.logs).fetch()) if course.logs else {}
 
 
-def _several(batches: Iterator[Batch], number: int) -> Iterator[list[Batch]]:
-    """Yields so many batches at a time, and what is left at the end."""
-    while several := list(itertools.islice(batches, number)):
-        yield several
+def _dispatches(
+    session: Session, feed: Feed, how: Grouping, callbacks: CallbackList
+) -> Iterator[tuple[int, Callable[[], tuple[Packed, int | None]]]]:
+    """Yields what hooks are called around: how many steps, and what does them and returns their logs.
+
+    The logs are packed; and which of them are those of the last step, where they are of several.
+    """
+    while parts := feed.next(1 if session.is_looked_at else how.most(session.course.batches, callbacks)):
+        if how.calls_each:
+            for part in parts:
+                for index in range(len(part)):
+                    yield 1, partial(session.train_one, part, index)
+        else:
+            yield sum(map(len, parts)), partial(session.train, parts)
 
 
 def _check_count(plan: Plan, epoch: int, done: int) -> None:

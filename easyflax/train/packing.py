@@ -20,6 +20,11 @@ import numpy as np
 Packed = dict[str, Any]  # from dtype to vector
 
 
+def row(packed: Packed, index: int) -> Packed:
+    """Returns one of several that were packed and stacked, `(number, ...)`."""
+    return {dtype: vectors[index] for dtype, vectors in packed.items()}
+
+
 class Packing:
     """Packs a pytree of arrays into one vector a dtype, and unpacks it again.
 

@@ -22,10 +22,11 @@ from easyflax.distribution import DataParallel
 from easyflax.errors import unknown_name_message
 from easyflax.train.accumulation import PENDING, Group
 from easyflax.train.additions import StepShape
+from easyflax.train.ahead import Ahead, counted_groups
 from easyflax.train.batch_shapes import BatchShapes
 from easyflax.train.binding import Arrays, Binding, Loan
 from easyflax.train.compiled_steps import CompiledSteps
-from easyflax.train.dispatch import Dispatch, Form, PackedState
+from easyflax.train.dispatch import Dispatch, PackedState, is_small
 from easyflax.train.feed import Part
 from easyflax.train.in_flight import InFlight
 from easyflax.train.packing import Packed
@@ -128,6 +129,7 @@ class Session:
         steps: what runs.
         dispatch: what takes the steps to the devices.
         shapes: of the batches.
+        is_looked_at: whether hooks of batches look at the state, so that steps have to go one by one.
         course: where the fit is; set by it.
     """
 
@@ -160,12 +162,15 @@ class Session:
         self.steps = steps
         self.shapes = BatchShapes(is_told=not steps.eager)
         self._in_flight = InFlight(layout)
+        self._ahead: Ahead | None = None
+        self.is_looked_at = False
         self._loan = Loan(binding, layout, self._live)
         self._loan.lend()
 
     @property
     def state(self) -> TrainState:
         """The train state after the newest step; its arrays die with the next one."""
+        self._settle()
         state = self._state
         if state is None:
             assert self._packed is not None  # one of the two is there
@@ -174,6 +179,7 @@ class Session:
 
     @state.setter
     def state(self, state: TrainState) -> None:
+        self._settle()
         self._state, self._packed = state, None
 
     def steps_together(self, batch: Batch) -> int:
@@ -213,17 +219,74 @@ class Session:
         if self.binding.mirrors and self._loan.is_out:
             self._loan.fetch()
 
-    def train(self, parts: Sequence[Part]) -> Packed:
-        """Does a step with each batch; returns, without waiting, the packed logs that the last one leaves."""
+    def train(self, parts: Sequence[Part]) -> tuple[Packed, int | None]:
+        """Does a step with each batch, and waits for none.
+
+        Returns:
+            packed logs of the last one, or of several, and which of them are those of the last one.
+        """
+        logs: tuple[Packed, int | None] = {}, None
+        with self._stepping():
+            for part in parts:
+                logs = self._train_part(part)
+        return logs
+
+    def train_one(self, part: Part, index: int) -> tuple[Packed, int | None]:
+        """Does a step with one of the batches of `part`, which come in order; the device may be ahead.
+
+        Returns:
+            packed logs, as `train` returns them.
+        """
+        if part.count <= 1 or self.is_looked_at or self.binding.mirrors:
+            alone = Part(jax.tree.map(lambda array: array[index : index + 1], part.batches), 1)
+            return self.train([alone if part.count else part])
+        if self._ahead is None:
+            with self._stepping():
+                self._ahead = self._go_ahead(part)
+        ahead = self._ahead
+        ahead.done += 1
+        self._count(ahead, 1)
+        if ahead.is_over:
+            self._ahead = None
+        return ahead.logs, index
+
+    def _go_ahead(self, part: Part) -> Ahead:
+        """Does a step with each batch of `part`, of which the host knows nothing yet."""
+        before = self.layout.copy_to_devices(self._pack())
+        are_last, groups = counted_groups(self._group, part.count)
+        placed, flags = self.put("fit", part), _padded(are_last, part)
+        packed, logs = self.dispatch.many(self._pack(), placed, np.int32(part.count), flags)
+        self._go_on_with(packed)
+        self._in_flight.add(logs)
+        return Ahead(part, before, placed, flags, groups, logs)
+
+    def _count(self, ahead: Ahead, steps: int) -> None:
+        first = ahead.done - steps
+        self._group = ahead.groups[ahead.done - 1]
+        self.steps_done += steps
+        is_update = ahead.flags[first : ahead.done]
+        self.updates_done += steps if self.dispatch.apply is None else int(sum(is_update))
+
+    def _settle(self) -> None:
+        """Goes back to the state after the last step that the host knows of, where the device is ahead."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        self.is_looked_at = True
+        packed = ahead.before
+        if ahead.done:
+            packed, _ = self.dispatch.many(packed, ahead.placed, np.int32(ahead.done), ahead.flags)
+        self._go_on_with(packed)
+
+    @contextmanager
+    def _stepping(self) -> Iterator[None]:
+        """Has the variables of the user's module lent while steps are dispatched in the block."""
         self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
-        logs: Packed = {}
-        for part in parts:
-            logs = self._train_part(part)
+        yield
         if not self._loan.is_out:  # while it was traced, the step looked at variables of the user's module
             self._loan.lend()
-        return logs
 
     @contextmanager
     def running(self, dispatch: Dispatch) -> Iterator[None]:
@@ -234,28 +297,30 @@ class Session:
         finally:
             self.dispatch = own
 
-    def _train_part(self, part: Part) -> Packed:
-        are_last = [self._group.add() for _ in range(len(part))]
+    def _train_part(self, part: Part) -> tuple[Packed, int | None]:
+        are_last, logs, index = [self._group.add() for _ in range(len(part))], {}, None
         length = jax.tree.leaves(part.batches)[0].shape[0]
         if part.count and self.dispatch.takes(part.count, length):
             batches = self.put("fit", part)
-            flags = np.array(are_last + [False] * (length - part.count))
+            flags = _padded(are_last, part)
             packed, logs = self.dispatch.many(self._pack(), batches, np.int32(part.count), flags)
             self._go_on_with(packed)
             self._in_flight.add(logs)
+            index = part.count - 1
         else:
-            for index, is_last in enumerate(are_last):
-                packed, logs = self.dispatch.step(self._pack(), self.put("fit", Part(part.at(index))))
+            for number, is_last in enumerate(are_last):
+                packed, logs = self.dispatch.step(self._pack(), self.put("fit", Part(part.at(number))))
                 self._go_on_with(packed)
                 if is_last and self.dispatch.apply is not None:
                     self._go_on_with(self.dispatch.apply(packed))
                 self._in_flight.add(logs)
         self.steps_done += len(part)
         self.updates_done += len(part) if self.dispatch.apply is None else sum(are_last)
-        return logs
+        return logs, index
 
     def _pack(self) -> PackedState:
         """Returns the state for a step, which deletes it."""
+        self._settle()
         if self._packed is None:
             self._packed = self.dispatch.form.pack_on_host(self.state, self.layout)
         return self._packed
@@ -347,9 +412,18 @@ class Session:
 
 def _owned(arrays: Any, layout: DataParallel) -> Any:
     """Returns arrays of the user's, copied where steps would delete them: the small ones travel as others."""
-    form = Form(arrays)
-    small, apart = form.split(arrays)
-    return form.join(small, layout.copy_to_devices(apart) if apart else [])
+    leaves, structure = jax.tree.flatten(layout.put_state(arrays))
+    large = [number for number, leaf in enumerate(leaves) if not is_small(leaf)]
+    copies = layout.copy_to_devices([leaves[number] for number in large]) if large else []
+    for number, copy in zip(large, copies, strict=True):
+        leaves[number] = copy
+    return structure.unflatten(leaves)
+
+
+def _padded(are_last: list[bool], part: Part) -> np.ndarray:
+    """Returns flags for all batches that there is room for."""
+    length = jax.tree.leaves(part.batches)[0].shape[0]
+    return np.array(are_last + [False] * (length - len(are_last)))
 
 
 def _put(live: Live, step: str, part: Part) -> Batch:

@@ -41,7 +41,7 @@ def shown(model, monkeypatch, stream, *callbacks, verbose):
 def test_the_bar_is_the_one_chosen_whatever_verbose_is(model, monkeypatch, cls, verbose):
     text = shown(model, monkeypatch, Terminal(), cls(refresh_seconds=0), verbose=verbose)
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # colours
-    assert re.search(r"Epoch 1/1 4/4.*ms?/step.*loss", text)
+    assert re.search(r"Epoch 1/1 4/4.*[mu]?s/step.*loss", text)
     assert ("━" in text) == (cls is RichProgressBar)
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import warnings
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -180,9 +179,10 @@ def test_a_batch_that_does_not_fit_in_memory_is_told_with_what_would_help(call, 
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
-    steps, plain = model._compiled.steps, StepShape()
-    monkeypatch.setitem(steps._training, plain, replace(steps.training(plain), step=fail))
-    monkeypatch.setattr(steps, "evaluate", fail)
+    steps = model._compiled.steps
+    (dispatch,) = steps.training(StepShape())._dispatches.values()
+    monkeypatch.setattr(dispatch, "many", fail)
+    monkeypatch.setattr(steps.evaluate, "many", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as caught:
         getattr(model, call)(X, NUMBERS, batch_size=8, verbose=0)
     (note,) = caught.value.__notes__
