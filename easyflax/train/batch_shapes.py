@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.errors import JaxRuntimeError
 
-from easyflax.data import Batch, batch_rows
+from easyflax.data import Batch
 
 __all__ = ["BatchShapes"]
 
@@ -36,9 +36,9 @@ class BatchShapes:
             step: "fit", "evaluate" or "predict".
             batch: before it is put on the devices.
         """
-        self._rows = batch_rows(batch)
+        shapes = tuple([leaf.shape for leaf in jax.tree.leaves(batch)])
+        self._rows = shapes[0][0]  # the inputs come first
         seen = self._seen.setdefault(step, {})
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
         if shapes in seen:
             return
         seen[shapes] = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import jax
@@ -13,9 +15,11 @@ import numpy as np
 
 from easyflax.data import Batch, Source
 from easyflax.train.grouping import Grouping
+from easyflax.train.specs import num_bytes
 
 __all__ = ["Feed", "Part", "feed_of", "single", "stacked"]
 
+READ = 2**20  # bytes that single batches are read ahead
 PATIENCE = 0.02  # seconds that a group may wait for further batches of a stream
 
 
@@ -76,7 +80,7 @@ def feed_of(source: Source, epoch: int, steps: int | None, how: Grouping, *, don
 
 
 class RowFeed:
-    """Groups of batches of numbered rows, each read at once.
+    """Groups of batches of numbered rows, each read at once; single ones are read some at a time.
 
     Args:
         rows: the rows of the epoch.
@@ -88,26 +92,35 @@ class RowFeed:
         self._rows = rows
         self._next = first
         self._how = how
+        self._read: deque[Batch] = deque()  # single batches from `_next` on
 
     def next(self, most: int) -> list[Part]:
         """Returns the next batches, `most` or fewer; none at the end."""
-        end = self._next + most
-        if self._rows.num_batches is not None:
-            end = min(end, self._rows.num_batches)
-        parts = []
+        end = min(self._next + most, self._rows.num_batches)
+        parts: list[Part] = []
         while self._next < end:
-            count = self._full_batches(end) if self._how.is_looped else 0
-            if count:
-                parts.append(
-                    Part(
-                        _filled_up(self._rows.take(self._next, count), self._how.length if most > 1 else 1),
-                        count,
-                    )
-                )
-            else:
-                parts.append(Part(self._rows.batch(self._next)))
-            self._next += max(count, 1)
+            parts.append((self._several(end, most) if self._how.is_looped else None) or self._one())
         return parts
+
+    def _several(self, end: int, most: int) -> Part | None:
+        count = self._full_batches(end)
+        if not count:
+            return None
+        batches = _filled_up(self._rows.take(self._next, count), self._how.length if most > 1 else 1)
+        self._next += count
+        return Part(batches, count)
+
+    def _one(self) -> Part:
+        if not self._read:
+            batch = self._rows.batch(self._next)
+            self._read.append(batch)
+            size = num_bytes(batch)
+            count = self._full_batches(min(self._next + READ // max(size, 1), self._rows.num_batches))
+            if count > 1:
+                batches = self._rows.take(self._next, count)
+                self._read = deque(jax.tree.map(itemgetter(index), batches) for index in range(count))
+        self._next += 1
+        return Part(self._read.popleft())
 
     def close(self) -> None:
         """Does nothing: nothing is read ahead."""

@@ -226,9 +226,10 @@ class Session:
             packed logs of the last one, or of several, and which of them are those of the last one.
         """
         logs: tuple[Packed, int | None] = {}, None
-        with self._stepping():
-            for part in parts:
-                logs = self._train_part(part)
+        self._borrow()
+        for part in parts:
+            logs = self._train_part(part)
+        self._lend_again()
         return logs
 
     def train_one(self, part: Part, index: int) -> tuple[Packed, int | None]:
@@ -241,8 +242,10 @@ class Session:
             alone = Part(jax.tree.map(lambda array: array[index : index + 1], part.batches), 1)
             return self.train([alone if part.count else part])
         if self._ahead is None:
-            with self._stepping():
-                self._ahead = self._go_ahead(part)
+            self._borrow()
+            ahead = self._go_ahead(part)
+            self._lend_again()
+            self._ahead = ahead
         ahead = self._ahead
         ahead.done += 1
         self._count(ahead, 1)
@@ -278,14 +281,15 @@ class Session:
             packed, _ = self.dispatch.many(packed, ahead.placed, np.int32(ahead.done), ahead.flags)
         self._go_on_with(packed)
 
-    @contextmanager
-    def _stepping(self) -> Iterator[None]:
-        """Has the variables of the user's module lent while steps are dispatched in the block."""
+    def _borrow(self) -> None:
+        """Has the variables of the user's module lent, and takes over what was set in them."""
         self.binding.pull()
         if not self._loan.is_out:
             self._take_back()
-        yield
-        if not self._loan.is_out:  # while it was traced, the step looked at variables of the user's module
+
+    def _lend_again(self) -> None:
+        """Lends the variables that a step looked at while it was traced."""
+        if not self._loan.is_out:
             self._loan.lend()
 
     @contextmanager
@@ -335,9 +339,7 @@ class Session:
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Returns the live params and other variables, on the devices; the next step deletes them."""
-        self.binding.pull()
-        if not self._loan.is_out:
-            self._take_back()
+        self._borrow()
         return self.state.params, self.state.other
 
     def change(self, changed: Arrays) -> None:

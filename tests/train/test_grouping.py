@@ -39,7 +39,7 @@ def _how(*callbacks, kind="train", num_batches=100, asked=None, together=64):
 @pytest.mark.parametrize(
     ("callbacks", "length"),
     [((), 64), ((Ignores(),), 1), ((AnyTime(),), 64), ((AnyTime(), Ignores()), 1)],
-    ids=str,
+    ids=["none", "each", "any time", "both"],
 )
 def test_hooks_that_are_needed_each_time_end_groups(callbacks, length):
     how = _how(*callbacks)
