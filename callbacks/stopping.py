@@ -103,7 +103,7 @@ class Timer(Callback):
         self._before = 0.0  # seconds of the runs that this one goes on from
         self._began: float | None = None
         self._ended: float | None = None
-        # Set here only: a hook of batches costs, and has each step go to the device by itself.
+        # Set here only: a hook of batches costs a little.
         if self.duration is not None and interval == "step":
             self.on_train_batch_end = self._after_batch
         elif self.duration is not None:
