@@ -109,6 +109,11 @@ class Timer(Callback):
         elif self.duration is not None:
             self.on_epoch_end = self._after_epoch
 
+    def next_batch_needed(self, batch: int) -> int | None:
+        """Returns the batch itself in the last second; before, the clock may be looked at any time."""
+        left = self.time_remaining()
+        return batch if left is not None and left < 1 else None
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         del logs
         self._before, self._began, self._ended = 0.0, time.monotonic(), None

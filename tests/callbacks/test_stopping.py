@@ -125,9 +125,9 @@ def clock(monkeypatch):
     monkeypatch.setattr(stopping, "time", SimpleNamespace(monotonic=look))
 
 
-@pytest.mark.parametrize(("interval", "batches"), [("step", 3), ("epoch", 12)])
+@pytest.mark.parametrize(("interval", "batches"), [("step", 1), ("epoch", 4)])
 def test_a_fit_ends_when_its_time_is_over(clock, interval, batches, capsys):
-    model, timer = _model(), Timer(3, interval)
+    model, timer = _model(), Timer(0.5, interval)
     _fit(model, timer)
     assert model.step == batches
     assert capsys.readouterr().out.endswith("are over, training ends\n")
