@@ -1,8 +1,8 @@
 """How many steps go to the device in one dispatch: by what a step computes and where, never by a clock.
 
 A dispatch costs the host some tens of microseconds, so that fusing steps pays where a step takes little more.
-How long one takes is estimated from its operations; the figures are of `tests/bench/bench_fusing.py`. Equal
-runs decide equally, on any machine of the kind.
+How long one takes is estimated from its operations, at rates that perceptrons had on two cores. Equal runs
+decide equally, on any machine of the kind.
 """
 
 from __future__ import annotations
